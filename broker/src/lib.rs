@@ -1,0 +1,1 @@
+//! Topics, channels, in-flight, sessions: the nsqd side.

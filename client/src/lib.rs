@@ -1,0 +1,1 @@
+//! NSQ producer and consumer: cores without I/O, and their host.

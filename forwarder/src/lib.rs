@@ -1,0 +1,1 @@
+//! Relays local channels to upstream nsqd: routes, uplinks, windows, backoff.

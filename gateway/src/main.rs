@@ -1,0 +1,3 @@
+//! nsq-edge: the NSQ of the edge.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The registry of brokers, its TCP and HTTP face: the nsqlookupd side.

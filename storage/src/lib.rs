@@ -1,0 +1,1 @@
+//! The log: ring, segments, cursors, checkpoint, recovery. Knows bytes, not NSQ.
