@@ -1,1 +1,3 @@
 //! Topics, channels, in-flight, sessions: the nsqd side.
+
+mod registration;
