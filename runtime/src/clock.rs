@@ -27,6 +27,15 @@ pub fn wall_ns() -> i64 {
     }
 }
 
+/// What hyper's timers count in. Only differences of it are used, and at once.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "hyper's timer interface is made of it"
+)]
+pub(crate) fn instant() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,7 @@
 
 pub mod clock;
 mod executor;
+pub mod http;
 mod limits;
 pub mod net;
 pub mod notify;

@@ -18,3 +18,16 @@ pub(crate) const DRAIN_BYTES_MAX: u64 = 8 << 20;
 
 /// Bytes discarded per read while draining; on the stack.
 pub(crate) const DRAIN_CHUNK_BYTES: usize = 4096;
+
+/// Bytes of a request's or a response's head. Holds every query that NSQ knows, many times over.
+pub(crate) const HTTP_HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// What hyper's buffer of one connection may grow to while a large body comes in; it starts with 8 KiB, and a body is read in
+/// pieces of this size at most.
+pub(crate) const HTTP_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Set aside for a body before its bytes are there: a client that announces 5 MiB and sends nothing gets no more.
+pub(crate) const HTTP_BODY_STEP_BYTES: usize = 64 << 10;
+
+const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192, "hyper's least buffer");
+const _: () = assert!(HTTP_BUFFER_BYTES_MAX >= HTTP_HEAD_BYTES_MAX);
