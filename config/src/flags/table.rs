@@ -1,0 +1,629 @@
+//! The table of every flag of NSQ 1.3.0's `nsqd`, `nsqlookupd` and `nsq_to_nsq`, and what becomes of
+//! each here.
+
+use std::fmt::Write as _;
+
+use super::go::Value;
+use super::{FlagsError, Program, route_of_nsq_to_nsq};
+use crate::duration::Span;
+use crate::error::ConfigError;
+use crate::file::{Config, Route};
+use crate::options::Level;
+use crate::size::Bytes;
+
+/// One flag.
+pub struct Flag {
+    /// Its name without dashes.
+    pub name: &'static str,
+    /// How its value is read.
+    pub(super) kind: Kind,
+    /// The key of `nsq-edge.toml` that it sets; empty if none.
+    pub key: &'static str,
+    /// What becomes of it.
+    pub meaning: Meaning,
+    /// Its help: what it sets, or why not.
+    pub help: &'static str,
+}
+
+/// How a flag's value is read, as in Go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Int,
+    Duration,
+    /// Needs no value.
+    Bool,
+}
+
+/// What becomes of a flag.
+pub enum Meaning {
+    /// It sets something.
+    Sets(Setter),
+    /// It says what is so anyway when it has this value; any other is refused as not yet supported.
+    OnlyWith(&'static str),
+    /// Refused: known and not yet supported.
+    NotYet,
+    /// Accepted, and explained in one line of the log: what it tunes does not exist here.
+    NoMeaning,
+    /// `-version` and `-config`.
+    ByCaller,
+}
+
+/// Why a setter does not take a value.
+pub(super) enum Refusal {
+    /// In the words of Go's flag package, after `invalid value "x" for flag -f: `.
+    Invalid(String),
+    /// A bound.
+    Bound(&'static str),
+    /// This one, or this many, is known and not yet supported.
+    NotYet(&'static str),
+}
+
+/// Writes a value to where it belongs.
+pub struct Setter(fn(&mut State, &Value) -> Result<(), Refusal>);
+
+/// What the flags add up to.
+pub(super) struct State {
+    program: Program,
+    config: Config,
+    notes: Vec<String>,
+    sources: Vec<String>,
+    topics: Vec<String>,
+    route: Route,
+}
+
+impl State {
+    pub(super) fn new(program: Program) -> Self {
+        Self {
+            program,
+            config: Config::default(),
+            notes: Vec::new(),
+            sources: Vec::new(),
+            topics: Vec::new(),
+            route: route_of_nsq_to_nsq(),
+        }
+    }
+
+    pub(super) fn apply(&mut self, flag: &'static Flag, value: &Value) -> Result<(), FlagsError> {
+        let not_yet = |what| FlagsError::NotYet {
+            flag: flag.name,
+            what,
+        };
+        match &flag.meaning {
+            Meaning::ByCaller => Ok(()),
+            Meaning::NotYet => Err(not_yet(flag.help)),
+            Meaning::OnlyWith(only) if shown(value) == *only => Ok(()),
+            Meaning::OnlyWith(_) => Err(not_yet(flag.help)),
+            Meaning::NoMeaning => {
+                let note = format!("-{} has no meaning here: {}", flag.name, flag.help);
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
+                }
+                Ok(())
+            }
+            Meaning::Sets(Setter(set)) => set(self, value).map_err(|refusal| match refusal {
+                Refusal::NotYet(what) => not_yet(what),
+                Refusal::Bound(bound) => FlagsError::Config(ConfigError::Bound {
+                    key: format!("-{}", flag.name),
+                    value: shown(value),
+                    bound: bound.to_owned(),
+                }),
+                Refusal::Invalid(why) => FlagsError::Usage(format!(
+                    "invalid value {:?} for flag -{}: {why}",
+                    shown(value),
+                    flag.name
+                )),
+            }),
+        }
+    }
+
+    /// The configuration and the lines for the log.
+    pub(super) fn finish(mut self) -> Result<(Config, Vec<String>), FlagsError> {
+        if self.program == Program::NsqToNsq {
+            self.routes()?;
+        }
+        Ok((self.config, self.notes))
+    }
+
+    fn routes(&mut self) -> Result<(), FlagsError> {
+        let missing = |what: &str| Err(FlagsError::Usage(format!("{what} required")));
+        if self.topics.is_empty() {
+            return missing("--topic");
+        }
+        if self.route.upstream.is_empty() {
+            return missing("--destination-nsqd-tcp-address");
+        }
+        let Some(source) = self.sources.first() else {
+            return missing("--nsqd-tcp-address");
+        };
+        self.config.forwarder.nsqd_tcp_address.clone_from(source);
+        for topic in &self.topics {
+            let route = Route {
+                topic: topic.clone(),
+                ..self.route.clone()
+            };
+            self.config.forwarder.routes.push(route);
+        }
+        Ok(())
+    }
+}
+
+/// The text that `-help` prints, in Go's form.
+pub(super) fn usage(program: Program) -> String {
+    let mut text = format!("Usage of {}:\n", program.name());
+    for flag in program.flags() {
+        let kind = match flag.kind {
+            Kind::Text => " string",
+            Kind::Int => " int",
+            Kind::Duration => " duration",
+            Kind::Bool => "",
+        };
+        let note = match flag.meaning {
+            Meaning::Sets(_) | Meaning::ByCaller => String::new(),
+            Meaning::OnlyWith(value) => format!(" [not yet supported, except {value:?}]"),
+            Meaning::NotYet => " [not yet supported]".to_owned(),
+            Meaning::NoMeaning => " [no meaning here]".to_owned(),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  -{}{kind}\n    \t{}{note}", flag.name, flag.help);
+    }
+    text
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        Value::Int(number) => number.to_string(),
+        Value::Duration(duration) => Span(*duration).to_string(),
+        Value::Bool(value) => value.to_string(),
+    }
+}
+
+fn text(to: &mut String, value: &Value) -> Result<(), Refusal> {
+    *to = shown(value);
+    Ok(())
+}
+
+fn push(to: &mut Vec<String>, value: &Value) -> Result<(), Refusal> {
+    to.push(shown(value));
+    Ok(())
+}
+
+/// A whole number of whatever width the key has.
+fn int<T: TryFrom<i64>>(value: &Value, bound: &'static str) -> Result<T, Refusal> {
+    match value {
+        Value::Int(number) => T::try_from(*number).map_err(|_| Refusal::Bound(bound)),
+        _ => Err(Refusal::Bound(bound)),
+    }
+}
+
+fn bytes(to: &mut Bytes, value: &Value) -> Result<(), Refusal> {
+    *to = Bytes(int(value, "must not be negative")?);
+    Ok(())
+}
+
+fn port(to: &mut u16, value: &Value) -> Result<(), Refusal> {
+    *to = int(value, "must be 0..=65535")?;
+    Ok(())
+}
+
+fn span(to: &mut Span, value: &Value) -> Result<(), Refusal> {
+    if let Value::Duration(duration) = value {
+        *to = Span(*duration);
+    }
+    Ok(())
+}
+
+fn level(state: &mut State, value: &Value) -> Result<(), Refusal> {
+    let word = shown(value);
+    state.config.log.level = Level::parse(&word).ok_or_else(|| {
+        Refusal::Invalid("must be one of debug, info, warn, error, fatal".to_owned())
+    })?;
+    Ok(())
+}
+
+/// How `nsq_to_nsq` picks a destination: its `hostpool` leaves a failing one alone for a while, which
+/// is what a route does.
+fn mode(_: &mut State, value: &Value) -> Result<(), Refusal> {
+    match shown(value).as_str() {
+        "hostpool" | "round-robin" => Ok(()),
+        "epsilon-greedy" => Err(Refusal::NotYet(
+            "destinations chosen by their response times",
+        )),
+        _ => Err(Refusal::Invalid(
+            "must be hostpool or round-robin".to_owned(),
+        )),
+    }
+}
+
+/// Messages in flight per topic: the route's batches under way times their size.
+fn max_in_flight(state: &mut State, value: &Value) -> Result<(), Refusal> {
+    let count: u32 = int(value, "must be 1..=4294967295")?;
+    if count == 0 {
+        return Err(Refusal::Bound("must be 1..=4294967295"));
+    }
+    let route = &mut state.route;
+    route.in_flight_batches = route.in_flight_batches.min(count);
+    route.batch_count = route.batch_count.min(count / route.in_flight_batches);
+    Ok(())
+}
+
+fn source(state: &mut State, value: &Value) -> Result<(), Refusal> {
+    if !state.sources.is_empty() {
+        return Err(Refusal::NotYet("more than one broker to consume from"));
+    }
+    push(&mut state.sources, value)
+}
+
+const fn sets(
+    name: &'static str,
+    kind: Kind,
+    key: &'static str,
+    set: fn(&mut State, &Value) -> Result<(), Refusal>,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        name,
+        kind,
+        key,
+        meaning: Meaning::Sets(Setter(set)),
+        help,
+    }
+}
+
+const fn not_yet(name: &'static str, kind: Kind, help: &'static str) -> Flag {
+    Flag {
+        name,
+        kind,
+        key: "",
+        meaning: Meaning::NotYet,
+        help,
+    }
+}
+
+const fn only(name: &'static str, kind: Kind, value: &'static str, help: &'static str) -> Flag {
+    Flag {
+        name,
+        kind,
+        key: "",
+        meaning: Meaning::OnlyWith(value),
+        help,
+    }
+}
+
+const fn no_meaning(name: &'static str, kind: Kind, help: &'static str) -> Flag {
+    Flag {
+        name,
+        kind,
+        key: "",
+        meaning: Meaning::NoMeaning,
+        help,
+    }
+}
+
+const CONFIG: Flag = Flag {
+    name: "config",
+    kind: Kind::Text,
+    key: "",
+    meaning: Meaning::ByCaller,
+    help: "a TOML file of these flags, with underscores for dashes; the command line wins over it",
+};
+const VERSION: Flag = Flag {
+    name: "version",
+    kind: Kind::Bool,
+    key: "",
+    meaning: Meaning::ByCaller,
+    help: "print the version",
+};
+const LOG_LEVEL: Flag = sets(
+    "log-level",
+    Kind::Text,
+    "log.level",
+    level,
+    "least level of what is logged: debug, info, warn, error or fatal (info)",
+);
+const LOG_PREFIX: Flag = sets(
+    "log-prefix",
+    Kind::Text,
+    "log.prefix",
+    |s, v| text(&mut s.config.log.prefix, v),
+    "first word of each log line",
+);
+const VERBOSE: Flag = no_meaning(
+    "verbose",
+    Kind::Bool,
+    "it has no effect in NSQ either, use -log-level",
+);
+
+const STATSD: &str = "statistics sent to a statsd";
+const TLS: &str = "TLS";
+const E2E: &str = "percentiles of end to end latency";
+const OUTPUT_BUFFER: &str = "tuning of output buffers";
+const HTTP_CLIENT: &str = "requests to lookupds and auth servers over HTTP";
+const SCANS: &str = "timeouts are kept in order and are not searched for";
+const DISK_QUEUE: &str =
+    "there is no queue in memory beside one on disk: see [ring] and [segment] in nsq-edge.toml";
+const JSON: &str = "filtering of JSON messages";
+
+/// `nsqd`
+pub(super) const NSQD: &[Flag] = &[
+    not_yet("auth-http-address", Kind::Text, "AUTH"),
+    sets(
+        "broadcast-address",
+        Kind::Text,
+        "broker.broadcast_address",
+        |s, v| text(&mut s.config.broker.broadcast_address, v),
+        "host told to lookupds (this machine's name)",
+    ),
+    sets(
+        "broadcast-http-port",
+        Kind::Int,
+        "broker.broadcast_http_port",
+        |s, v| port(&mut s.config.broker.broadcast_http_port, v),
+        "HTTP port told to lookupds (the one listened on)",
+    ),
+    sets(
+        "broadcast-tcp-port",
+        Kind::Int,
+        "broker.broadcast_tcp_port",
+        |s, v| port(&mut s.config.broker.broadcast_tcp_port, v),
+        "TCP port told to lookupds (the one listened on)",
+    ),
+    CONFIG,
+    sets(
+        "data-path",
+        Kind::Text,
+        "data_path",
+        |s, v| text(&mut s.config.data_path, v),
+        "directory of the store ($STATE_DIRECTORY, or ./nsq-edge-data)",
+    ),
+    only("deflate", Kind::Bool, "false", "compression"),
+    not_yet("e2e-processing-latency-percentile", Kind::Text, E2E),
+    not_yet("e2e-processing-latency-window-time", Kind::Duration, E2E),
+    sets(
+        "http-address",
+        Kind::Text,
+        "broker.http_address",
+        |s, v| text(&mut s.config.broker.http_address, v),
+        "where HTTP clients connect: host:port or a unix socket (0.0.0.0:4151)",
+    ),
+    not_yet("http-client-connect-timeout", Kind::Duration, HTTP_CLIENT),
+    not_yet("http-client-request-timeout", Kind::Duration, HTTP_CLIENT),
+    only("https-address", Kind::Text, "", TLS),
+    LOG_LEVEL,
+    LOG_PREFIX,
+    sets(
+        "lookupd-tcp-address",
+        Kind::Text,
+        "broker.lookupd_tcp_addresses",
+        |s, v| push(&mut s.config.broker.lookupd_tcp_addresses, v),
+        "nsqlookupd to register with; may be given several times",
+    ),
+    sets(
+        "max-body-size",
+        Kind::Int,
+        "broker.body_bytes_max",
+        |s, v| bytes(&mut s.config.broker.body_bytes_max, v),
+        "largest body of one command, in bytes (5242880)",
+    ),
+    no_meaning("max-bytes-per-file", Kind::Int, DISK_QUEUE),
+    only(
+        "max-channel-consumers",
+        Kind::Int,
+        "0",
+        "a bound of consumers per channel",
+    ),
+    not_yet("max-deflate-level", Kind::Int, "compression"),
+    sets(
+        "max-heartbeat-interval",
+        Kind::Duration,
+        "broker.heartbeat_interval_max",
+        |s, v| span(&mut s.config.broker.heartbeat_interval_max, v),
+        "longest heartbeat interval that a client may ask for (1m0s)",
+    ),
+    sets(
+        "max-msg-size",
+        Kind::Int,
+        "broker.message_bytes_max",
+        |s, v| bytes(&mut s.config.broker.message_bytes_max, v),
+        "largest message, in bytes (1048576)",
+    ),
+    sets(
+        "max-msg-timeout",
+        Kind::Duration,
+        "broker.msg_timeout_max",
+        |s, v| span(&mut s.config.broker.msg_timeout_max, v),
+        "longest message timeout (15m0s)",
+    ),
+    not_yet("max-output-buffer-size", Kind::Int, OUTPUT_BUFFER),
+    not_yet("max-output-buffer-timeout", Kind::Duration, OUTPUT_BUFFER),
+    sets(
+        "max-rdy-count",
+        Kind::Int,
+        "broker.rdy_count_max",
+        |s, v| {
+            s.config.broker.rdy_count_max = int(v, "must be 1..=1000000")?;
+            Ok(())
+        },
+        "highest RDY of one consumer (2500)",
+    ),
+    sets(
+        "max-req-timeout",
+        Kind::Duration,
+        "broker.req_timeout_max",
+        |s, v| span(&mut s.config.broker.req_timeout_max, v),
+        "longest deferral of a message (1h0m0s)",
+    ),
+    no_meaning(
+        "mem-queue-size",
+        Kind::Int,
+        "no message waits in memory alone, OK means that it is on flash",
+    ),
+    not_yet("min-output-buffer-timeout", Kind::Duration, OUTPUT_BUFFER),
+    sets(
+        "msg-timeout",
+        Kind::Duration,
+        "broker.msg_timeout",
+        |s, v| span(&mut s.config.broker.msg_timeout, v),
+        "time after which a message without an answer is delivered again (1m0s)",
+    ),
+    no_meaning(
+        "node-id",
+        Kind::Int,
+        "message ids are counted by the store, not made from a node id",
+    ),
+    not_yet("output-buffer-timeout", Kind::Duration, OUTPUT_BUFFER),
+    no_meaning("queue-scan-selection-count", Kind::Int, SCANS),
+    no_meaning("queue-scan-worker-pool-max", Kind::Int, SCANS),
+    only("snappy", Kind::Bool, "false", "compression"),
+    only("statsd-address", Kind::Text, "", STATSD),
+    not_yet("statsd-exclude-ephemeral", Kind::Bool, STATSD),
+    not_yet("statsd-interval", Kind::Duration, STATSD),
+    not_yet("statsd-mem-stats", Kind::Bool, STATSD),
+    not_yet("statsd-prefix", Kind::Text, STATSD),
+    not_yet("statsd-udp-packet-size", Kind::Int, STATSD),
+    no_meaning(
+        "sync-every",
+        Kind::Int,
+        "every message is on flash before its OK",
+    ),
+    no_meaning(
+        "sync-timeout",
+        Kind::Duration,
+        "every message is on flash before its OK",
+    ),
+    sets(
+        "tcp-address",
+        Kind::Text,
+        "broker.tcp_address",
+        |s, v| text(&mut s.config.broker.tcp_address, v),
+        "where TCP clients connect: host:port or a unix socket (0.0.0.0:4150)",
+    ),
+    not_yet("tls-cert", Kind::Text, TLS),
+    not_yet("tls-client-auth-policy", Kind::Text, TLS),
+    not_yet("tls-key", Kind::Text, TLS),
+    not_yet("tls-min-version", Kind::Text, TLS),
+    only("tls-required", Kind::Bool, "false", TLS),
+    not_yet("tls-root-ca-file", Kind::Text, TLS),
+    VERBOSE,
+    VERSION,
+    no_meaning(
+        "worker-id",
+        Kind::Bool,
+        "message ids are counted by the store, not made from a node id",
+    ),
+];
+
+/// `nsqlookupd`
+pub(super) const NSQLOOKUPD: &[Flag] = &[
+    sets(
+        "broadcast-address",
+        Kind::Text,
+        "lookupd.broadcast_address",
+        |s, v| text(&mut s.config.lookupd.broadcast_address, v),
+        "host told to brokers (this machine's name)",
+    ),
+    CONFIG,
+    sets(
+        "http-address",
+        Kind::Text,
+        "lookupd.http_address",
+        |s, v| text(&mut s.config.lookupd.http_address, v),
+        "where HTTP clients connect (0.0.0.0:4161)",
+    ),
+    sets(
+        "inactive-producer-timeout",
+        Kind::Duration,
+        "lookupd.inactive_producer_timeout",
+        |s, v| span(&mut s.config.lookupd.inactive_producer_timeout, v),
+        "silence after which a producer is not told to consumers (5m0s)",
+    ),
+    LOG_LEVEL,
+    LOG_PREFIX,
+    sets(
+        "tcp-address",
+        Kind::Text,
+        "lookupd.tcp_address",
+        |s, v| text(&mut s.config.lookupd.tcp_address, v),
+        "where brokers connect (0.0.0.0:4160)",
+    ),
+    sets(
+        "tombstone-lifetime",
+        Kind::Duration,
+        "lookupd.tombstone_lifetime",
+        |s, v| span(&mut s.config.lookupd.tombstone_lifetime, v),
+        "how long a producer stays hidden after a tombstone (45s)",
+    ),
+    VERBOSE,
+    VERSION,
+];
+
+/// `nsq_to_nsq`
+pub(super) const NSQ_TO_NSQ: &[Flag] = &[
+    sets(
+        "channel",
+        Kind::Text,
+        "forwarder.route.channel",
+        |s, v| text(&mut s.route.channel, v),
+        "channel to consume from (nsq_to_nsq)",
+    ),
+    not_yet("consumer-opt", Kind::Text, "options of go-nsq's consumer"),
+    sets(
+        "destination-nsqd-tcp-address",
+        Kind::Text,
+        "forwarder.route.upstream",
+        |s, v| push(&mut s.route.upstream, v),
+        "nsqd to publish to; may be given several times",
+    ),
+    sets(
+        "destination-topic",
+        Kind::Text,
+        "forwarder.route.upstream_topic",
+        |s, v| text(&mut s.route.upstream_topic, v),
+        "topic to publish to (the one consumed)",
+    ),
+    not_yet(
+        "lookupd-http-address",
+        Kind::Text,
+        "finding the brokers to consume from by a lookupd",
+    ),
+    sets(
+        "max-in-flight",
+        Kind::Int,
+        "forwarder.route.batch_count",
+        max_in_flight,
+        "messages in flight per topic (400: 4 batches of 100)",
+    ),
+    sets(
+        "mode",
+        Kind::Text,
+        "",
+        mode,
+        "how a destination is chosen: hostpool or round-robin",
+    ),
+    sets(
+        "nsqd-tcp-address",
+        Kind::Text,
+        "forwarder.nsqd_tcp_address",
+        source,
+        "broker to consume from",
+    ),
+    not_yet("producer-opt", Kind::Text, "options of go-nsq's producer"),
+    not_yet("require-json-field", Kind::Text, JSON),
+    not_yet("require-json-value", Kind::Text, JSON),
+    only(
+        "status-every",
+        Kind::Int,
+        "0",
+        "a status line every so many messages",
+    ),
+    sets(
+        "topic",
+        Kind::Text,
+        "forwarder.route.topic",
+        |s, v| push(&mut s.topics, v),
+        "topic to consume; may be given several times",
+    ),
+    VERSION,
+    not_yet("whitelist-json-field", Kind::Text, JSON),
+];
