@@ -1,11 +1,20 @@
 //! JSON objects read as Go reads them: keys match without regard to case, the last of several
 //! wins, `null` leaves the default, unknown keys are skipped, a wrong type is an error.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Decodes `body`; invalid UTF-8 becomes U+FFFD, as in Go.
 pub(crate) fn from_slice<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Option<T> {
     serde_json::from_str(&String::from_utf8_lossy(body)).ok()
+}
+
+/// A list that may be `null`.
+pub(crate) fn list<'de, T, D>(input: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(input)?.unwrap_or_default())
 }
 
 /// `Deserialize` for a struct with `Default` whose JSON keys are its field names.

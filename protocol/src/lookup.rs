@@ -304,12 +304,15 @@ pub struct Producer {
     pub version: String,
 }
 
-/// The answer of /lookup. Lists are `[]`, never null: pynsq and nsqjs iterate.
+/// The answer of /lookup. Lists are written as `[]`, never null: pynsq and nsqjs iterate. Null is
+/// read as an empty one, because Go writes an unset list so.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "nsqlookupd's keys")]
 pub struct LookupAnswer {
+    #[serde(deserialize_with = "json::list")]
     pub channels: Vec<String>,
+    #[serde(deserialize_with = "json::list")]
     pub producers: Vec<Producer>,
 }
 
@@ -321,8 +324,10 @@ pub struct Node {
     #[serde(flatten)]
     pub producer: Producer,
     /// For each of `topics`, whether this broker is tombstoned for it.
+    #[serde(deserialize_with = "json::list")]
     pub tombstones: Vec<bool>,
     /// What it registered.
+    #[serde(deserialize_with = "json::list")]
     pub topics: Vec<String>,
 }
 
@@ -331,6 +336,7 @@ pub struct Node {
 #[serde(default)]
 #[expect(missing_docs, reason = "nsqlookupd's keys")]
 pub struct NodesAnswer {
+    #[serde(deserialize_with = "json::list")]
     pub producers: Vec<Node>,
 }
 
@@ -339,6 +345,7 @@ pub struct NodesAnswer {
 #[serde(default)]
 #[expect(missing_docs, reason = "nsqlookupd's keys")]
 pub struct TopicsAnswer {
+    #[serde(deserialize_with = "json::list")]
     pub topics: Vec<String>,
 }
 
@@ -347,6 +354,7 @@ pub struct TopicsAnswer {
 #[serde(default)]
 #[expect(missing_docs, reason = "nsqlookupd's keys")]
 pub struct ChannelsAnswer {
+    #[serde(deserialize_with = "json::list")]
     pub channels: Vec<String>,
 }
 
