@@ -203,6 +203,45 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Sets one key, as `--set` does: `broker.tcp_address=:4150`. A value that is not TOML by itself is
+    /// taken as a string, so that a shell needs no second pair of quotes.
+    ///
+    /// # Errors
+    /// The key does not exist, or the value is of the wrong kind.
+    pub fn set(&mut self, assignment: &str) -> Result<(), ConfigError> {
+        let (key, value) = assignment.split_once('=').unwrap_or((assignment, ""));
+        let (key, value) = (key.trim(), value.trim());
+        let line = |value: &str| format!("{key} = {value}");
+        let quoted = line(&toml::Value::from(value).to_string());
+        let text = match line(value).parse::<toml::Table>() {
+            Ok(_) => line(value),
+            Err(_) => quoted,
+        };
+        // Checks the key and the value, with the errors of a file.
+        Self::parse(&text)?;
+        let merged = toml::Table::try_from(&*self).ok().and_then(|mut all| {
+            merge(&mut all, text.parse().ok()?);
+            all.try_into().ok()
+        });
+        if let Some(merged) = merged {
+            *self = merged;
+        }
+        Ok(())
+    }
+}
+
+fn merge(to: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (to.get_mut(&key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => merge(inner, value),
+            (_, value) => {
+                to.insert(key, value);
+            }
+        }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self {

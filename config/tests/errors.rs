@@ -222,3 +222,32 @@ fn the_store_is_where_systemd_says_unless_the_file_says_otherwise() {
         Path::new("/data")
     );
 }
+
+#[test]
+fn a_key_is_set_by_itself_with_the_errors_of_a_file() {
+    let mut config = Config::default();
+    for assignment in [
+        "broker.tcp_address=127.0.0.1:0",
+        "ring.bytes = 8MiB",
+        "cache.bytes=65536",
+        "log.level=\"warn\"",
+        "data_path=/tmp/a b",
+        "broker.lookupd_tcp_addresses=[\"a:4160\"]",
+        "forwarder.route=[{topic = \"t\", upstream = [\"h:1\"]}]",
+    ] {
+        config.set(assignment).unwrap();
+    }
+    let expected = "data_path = \"/tmp/a b\"\nlog.level = \"warn\"\nring.bytes = \"8MiB\"\n\
+                    cache.bytes = 65536\n[broker]\ntcp_address = \"127.0.0.1:0\"\n\
+                    lookupd_tcp_addresses = [\"a:4160\"]\n\
+                    [[forwarder.route]]\ntopic = \"t\"\nupstream = [\"h:1\"]";
+    assert_eq!(config, Config::parse(expected).unwrap());
+    let error = |assignment: &str| config.clone().set(assignment).unwrap_err().to_string();
+    assert_eq!(error("broker.tcp=x"), "line 1: broker.tcp: unknown key");
+    assert_eq!(
+        error("ring.bytes=big"),
+        "line 1: ring.bytes = \"big\": must be a size such as 4096, \"64KiB\" or \"4MiB\""
+    );
+    assert!(error("nonsense").starts_with("line 1: nonsense: unknown key"));
+    assert!(error("=1").starts_with("line 1: "));
+}

@@ -6,12 +6,13 @@
 //! and not yet supported. None is silently ignored.
 
 mod go;
+mod state;
 mod table;
 
 use std::path::Path;
 
 use crate::error::ConfigError;
-use crate::file::{Config, Route};
+use crate::file::Config;
 use crate::options::{Environment, Options};
 
 pub use table::{Flag, Meaning};
@@ -132,7 +133,7 @@ pub fn parse(
         Some((_, go::Value::Text(path))) if !path.is_empty() => go::file(program, Path::new(path))?,
         _ => Vec::new(),
     };
-    let mut state = table::State::new(program);
+    let mut state = state::State::new(program);
     let in_file = file
         .iter()
         .filter(|(flag, _)| !given.iter().any(|(g, _)| g.name == flag.name));
@@ -163,12 +164,4 @@ fn with_flag(program: Program, error: ConfigError) -> ConfigError {
         None => key,
     };
     ConfigError::Bound { key, value, bound }
-}
-
-/// The route that `nsq_to_nsq`'s flags describe, before its topic is known.
-fn route_of_nsq_to_nsq() -> Route {
-    Route {
-        channel: "nsq_to_nsq".to_owned(),
-        ..Route::default()
-    }
 }
