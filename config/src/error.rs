@@ -14,25 +14,25 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("line {line}: {message}")]
+    #[error("{}{message}", at(*line))]
     Syntax {
-        /// The line, from 1.
+        /// The line, from 1; 0 when it is not from a file.
         line: usize,
         /// What the parser said, in one line.
         message: String,
     },
     /// A key that does not exist.
-    #[error("line {line}: {key}: unknown key")]
+    #[error("{}{key}: unknown key", at(*line))]
     UnknownKey {
-        /// The line, from 1.
+        /// The line, from 1; 0 when it is not from a file.
         line: usize,
         /// The key with its sections.
         key: String,
     },
     /// A value of the wrong kind.
-    #[error("line {line}: {key} = {value}: {expected}")]
+    #[error("{}{key} = {value}: {expected}", at(*line))]
     Type {
-        /// The line, from 1.
+        /// The line, from 1; 0 when it is not from a file.
         line: usize,
         /// The key with its sections.
         key: String,
@@ -59,4 +59,25 @@ pub enum ConfigError {
         /// What is wrong in it.
         source: Box<ConfigError>,
     },
+}
+
+impl ConfigError {
+    /// The same error of a text that is not a file and has no lines.
+    pub(crate) fn without_line(mut self) -> Self {
+        match &mut self {
+            Self::Syntax { line, .. } | Self::UnknownKey { line, .. } | Self::Type { line, .. } => {
+                *line = 0;
+            }
+            Self::Read { .. } | Self::Bound { .. } | Self::In { .. } => {}
+        }
+        self
+    }
+}
+
+fn at(line: usize) -> String {
+    if line == 0 {
+        String::new()
+    } else {
+        format!("line {line}: ")
+    }
 }

@@ -204,6 +204,13 @@ impl Config {
 }
 
 impl Config {
+    /// The text of a file that says the same, with every key.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        // Plain structs of strings, numbers and lists cannot fail; a test writes and reads all keys.
+        toml::to_string(self).unwrap_or_default()
+    }
+
     /// Sets one key, as `--set` does: `broker.tcp_address=:4150`. A value that is not TOML by itself is
     /// taken as a string, so that a shell needs no second pair of quotes.
     ///
@@ -219,7 +226,7 @@ impl Config {
             Err(_) => quoted,
         };
         // Checks the key and the value, with the errors of a file.
-        Self::parse(&text)?;
+        Self::parse(&text).map_err(ConfigError::without_line)?;
         let merged = toml::Table::try_from(&*self).ok().and_then(|mut all| {
             merge(&mut all, text.parse().ok()?);
             all.try_into().ok()

@@ -242,12 +242,13 @@ fn a_key_is_set_by_itself_with_the_errors_of_a_file() {
                     lookupd_tcp_addresses = [\"a:4160\"]\n\
                     [[forwarder.route]]\ntopic = \"t\"\nupstream = [\"h:1\"]";
     assert_eq!(config, Config::parse(expected).unwrap());
+    assert_eq!(config, Config::parse(&config.to_text()).unwrap());
     let error = |assignment: &str| config.clone().set(assignment).unwrap_err().to_string();
-    assert_eq!(error("broker.tcp=x"), "line 1: broker.tcp: unknown key");
+    assert_eq!(error("broker.tcp=x"), "broker.tcp: unknown key");
     assert_eq!(
         error("ring.bytes=big"),
-        "line 1: ring.bytes = \"big\": must be a size such as 4096, \"64KiB\" or \"4MiB\""
+        "ring.bytes = \"big\": must be a size such as 4096, \"64KiB\" or \"4MiB\""
     );
-    assert!(error("nonsense").starts_with("line 1: nonsense: unknown key"));
-    assert!(error("=1").starts_with("line 1: "));
+    assert_eq!(error("nonsense"), "nonsense: unknown key");
+    assert!(!error("=1").contains("line"));
 }

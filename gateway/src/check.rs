@@ -1,0 +1,22 @@
+//! `nsq-edge config check`: the same check that a start makes, as an ExecStartPre= and for people.
+
+use std::process::ExitCode;
+
+use config::Options;
+
+use crate::exit;
+
+/// Prints the configuration that results, with every key and in the file's form, and its worst case
+/// of memory; or the one line that says what is wrong.
+pub(crate) fn run(resolved: Result<(config::Config, Options), config::ConfigError>) -> ExitCode {
+    let (config, options) = match resolved {
+        Ok(resolved) => resolved,
+        Err(error) => return exit::fatal(error),
+    };
+    let mut shown = config;
+    shown.data_path = options.broker.data_path.display().to_string();
+    shown.broker.broadcast_address = options.broker.broadcast_address;
+    shown.lookupd.broadcast_address = options.lookupd.broadcast_address;
+    println!("{}\n# memory, at most: {}", shown.to_text(), options.memory);
+    ExitCode::SUCCESS
+}
