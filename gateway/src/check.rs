@@ -2,17 +2,20 @@
 
 use std::process::ExitCode;
 
-use config::Options;
+use config::{Config, ConfigError, Options};
 
 use crate::exit;
 
 /// Prints the configuration that results, with every key and in the file's form, and its worst case
 /// of memory; or the one line that says what is wrong.
-pub(crate) fn run(resolved: Result<(config::Config, Options), config::ConfigError>) -> ExitCode {
+pub(crate) fn run(resolved: Result<(Config, Options), ConfigError>, quiet: bool) -> ExitCode {
     let (config, options) = match resolved {
         Ok(resolved) => resolved,
         Err(error) => return exit::fatal(error),
     };
+    if quiet {
+        return ExitCode::SUCCESS;
+    }
     let mut shown = config;
     shown.data_path = options.broker.data_path.display().to_string();
     shown.broker.broadcast_address = options.broker.broadcast_address;

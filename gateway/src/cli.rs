@@ -38,6 +38,9 @@ enum ConfigCommand {
     Check {
         /// The file; without it, the built-in defaults are shown
         file: Option<PathBuf>,
+        /// Print errors only
+        #[arg(short, long)]
+        quiet: bool,
         /// Set one key over the file, as TOML, e.g. --set ring.bytes=8MiB
         #[arg(long = "set", value_name = "KEY=VALUE")]
         set: Vec<String>,
@@ -65,8 +68,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         }
     };
     match cli.command {
-        Command::Config(ConfigCommand::Check { file, set }) => {
-            check::run(resolve(file.as_deref(), &set))
+        Command::Config(ConfigCommand::Check { file, quiet, set }) => {
+            check::run(resolve(file.as_deref(), &set), quiet)
         }
         Command::Gateway(settings) => daemons(Daemons::ALL, &settings),
         Command::Broker(settings) => daemons(Daemons::BROKER, &settings),
