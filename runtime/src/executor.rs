@@ -20,10 +20,9 @@ pub type Task<T> = smol::Task<T>;
 pub fn run<T>(main: impl Future<Output = T>) -> T {
     let executor = Rc::new(LocalExecutor::new());
     let _entered = Entered::new(Rc::clone(&executor));
-    async_io::block_on(executor.run(async {
-        timer::start();
-        main.await
-    }))
+    timer::start();
+    // Boxed, because the layers around it would each hold it twice, on the stack.
+    async_io::block_on(executor.run(Box::pin(main)))
 }
 
 /// Starts `future` on the executor that is running on this thread.

@@ -33,7 +33,7 @@ pub mod timer;
 mod wake;
 
 pub use executor::{Task, run, spawn, yield_now};
-pub use race::{Either, join_all, race};
+pub use race::{Either, Race, join_all, race};
 pub use wake::{Notify, Slot, Slots, Stop};
 
 /// The traits of byte streams and their combinators, under one name so that only this crate names where they are from.

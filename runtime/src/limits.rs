@@ -19,6 +19,10 @@ pub(crate) const DRAIN_BYTES_MAX: u64 = 8 << 20;
 /// Bytes discarded per read while draining; on the stack.
 pub(crate) const DRAIN_CHUNK_BYTES: usize = 4096;
 
+/// Bytes read at once into a buffer that grows with what comes; on the stack, never held while waiting. What a socket has for us
+/// between two turns is seldom more, and a larger read is repeated.
+pub(crate) const READ_CHUNK_BYTES: usize = 16 << 10;
+
 /// Bytes of a request's or a response's head. Holds every query that NSQ knows, many times over.
 pub(crate) const HTTP_HEAD_BYTES_MAX: usize = 8 << 10;
 

@@ -1,8 +1,8 @@
 //! Waiting for the first of two, or for all.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Which of two futures was first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,15 +15,32 @@ pub enum Either<L, R> {
 
 /// Waits for the first of two; the other is dropped. The left one is polled first and wins when both are ready, so put
 /// there what must not starve. Nest it for three.
-pub async fn race<L: Future, R: Future>(left: L, right: R) -> Either<L::Output, R::Output> {
-    let (mut left, mut right) = (pin!(left), pin!(right));
-    std::future::poll_fn(|context| {
-        if let Poll::Ready(output) = left.as_mut().poll(context) {
+pub fn race<L: Future, R: Future>(left: L, right: R) -> Race<L, R> {
+    Race { left, right }
+}
+
+pin_project_lite::pin_project! {
+    /// See [`race`]. As large as its two futures: an async function would hold each of them twice.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct Race<L, R> {
+        #[pin]
+        left: L,
+        #[pin]
+        right: R,
+    }
+}
+
+impl<L: Future, R: Future> Future for Race<L, R> {
+    type Output = Either<L::Output, R::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.left.poll(context) {
             return Poll::Ready(Either::Left(output));
         }
-        right.as_mut().poll(context).map(Either::Right)
-    })
-    .await
+        this.right.poll(context).map(Either::Right)
+    }
 }
 
 /// Waits for all, side by side; outputs are in the order of the futures. Each wake-up polls all that are left, so it is
@@ -73,6 +90,19 @@ mod tests {
             assert_eq!(race(ready(1), ready(2)).await, Either::Left(1));
             assert_eq!(race(pending::<()>(), ready(2)).await, Either::Right(2));
         });
+    }
+
+    #[test]
+    fn waiting_for_one_of_two_costs_no_more_memory_than_the_two() {
+        async fn large() -> u8 {
+            let held = [1_u8; 1000];
+            crate::yield_now().await;
+            held.iter().sum()
+        }
+        let one = size_of_val(&large());
+        assert!(size_of_val(&race(large(), large())) <= 2 * one);
+        let timed = crate::timer::timeout(std::time::Duration::ZERO, large());
+        assert!(size_of_val(&timed) <= one + 64);
     }
 
     #[test]

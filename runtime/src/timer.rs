@@ -16,7 +16,7 @@ use async_io::Async;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use crate::{Either, clock, race};
+use crate::clock;
 
 /// Waits until `deadline`, a time since boot as [`clock::now`] gives it.
 pub fn sleep_until(deadline: Duration) -> Sleep {
@@ -31,22 +31,40 @@ pub fn sleep(duration: Duration) -> Sleep {
     sleep_until(clock::now().saturating_add(duration))
 }
 
-/// Runs `future` for `duration` at most. It is polled first, so a future that is ready wins over a deadline that has passed.
-///
-/// # Errors
-/// [`TimedOut`] when the time is over; the future is dropped.
-pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, TimedOut> {
-    timeout_at(clock::now().saturating_add(duration), future).await
+/// Runs `future` for `duration` at most, else gives [`TimedOut`] and drops it. It is polled first, so a future that is
+/// ready wins over a deadline that has passed.
+pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
+    timeout_at(clock::now().saturating_add(duration), future)
 }
 
 /// [`timeout`] with a deadline since boot; several steps share one.
-///
-/// # Errors
-/// [`TimedOut`] when the time is over; the future is dropped.
-pub async fn timeout_at<F: Future>(deadline: Duration, future: F) -> Result<F::Output, TimedOut> {
-    match race(future, sleep_until(deadline)).await {
-        Either::Left(output) => Ok(output),
-        Either::Right(()) => Err(TimedOut),
+pub fn timeout_at<F: Future>(deadline: Duration, future: F) -> Timeout<F> {
+    Timeout {
+        future,
+        sleep: sleep_until(deadline),
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// See [`timeout`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct Timeout<F> {
+        #[pin]
+        future: F,
+        sleep: Sleep,
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, TimedOut>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        Pin::new(this.sleep).poll(context).map(|()| Err(TimedOut))
     }
 }
 
@@ -63,6 +81,7 @@ impl From<TimedOut> for std::io::Error {
 
 /// A wait for a deadline. Costs an entry in the table while it is being awaited, and none once it is dropped or done.
 #[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
 pub struct Sleep {
     deadline: Duration,
     /// The key of our entry in the thread's table, while there is one.

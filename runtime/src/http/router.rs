@@ -28,7 +28,7 @@ pub enum Found<T> {
     },
     /// The path is known with other capitals or another slash at its end: this status, with this as `Location` (the caller appends the query).
     Redirect {
-        /// 301 for GET, else 308, so that the method is kept.
+        /// 301 for GET, else 307, so that the method is kept.
         status: u16,
         /// The path as it is known.
         path: &'static str,
@@ -50,7 +50,7 @@ pub fn find<T: Copy>(routes: &[Route<T>], method: &str, path: &str) -> Found<T> 
         route.method == method && !trimmed.is_empty() && route.path.eq_ignore_ascii_case(trimmed)
     };
     if let Some(route) = routes.iter().find(nearly) {
-        let status = if method == "GET" { 301 } else { 308 };
+        let status = if method == "GET" { 301 } else { 307 };
         return Found::Redirect {
             status,
             path: route.path,
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(
             find(ROUTES, "POST", "/Topic/Create"),
             Found::Redirect {
-                status: 308,
+                status: 307,
                 path: "/topic/create"
             }
         );

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use async_io::Async;
-use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use smol::io::{AsyncRead, AsyncWrite};
 
-use crate::limits::{DRAIN_BYTES_MAX, DRAIN_CHUNK_BYTES, DRAIN_TIME_MAX};
+use crate::limits::{DRAIN_BYTES_MAX, DRAIN_CHUNK_BYTES, DRAIN_TIME_MAX, READ_CHUNK_BYTES};
 use crate::timer;
 
 /// A connection. Clones share the socket, so that one task can read while another writes; of each kind there is one at a
@@ -103,6 +103,30 @@ impl Stream {
         }
     }
 
+    /// Waits for bytes and appends what is there to `buffer`, `bytes_max` at most (and not more than 16 KiB at once).
+    /// Zero is the end. The buffer grows only by what has come: a connection that waits here needs none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn read_into(&self, buffer: &mut Vec<u8>, bytes_max: usize) -> io::Result<usize> {
+        loop {
+            // The first try saves a system call when more is there already.
+            match self.try_read_into(buffer, bytes_max) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn try_read_into(&self, buffer: &mut Vec<u8>, bytes_max: usize) -> io::Result<usize> {
+        let mut chunk = [0_u8; READ_CHUNK_BYTES];
+        let wanted = bytes_max.min(READ_CHUNK_BYTES);
+        let bytes = self.try_read(chunk.get_mut(..wanted).unwrap_or_default())?;
+        buffer.extend_from_slice(chunk.get(..bytes).unwrap_or_default());
+        Ok(bytes)
+    }
+
     /// Reads without waiting.
     ///
     /// # Errors
@@ -142,17 +166,18 @@ impl Stream {
     /// Closes after a fatal error without losing what was written: a socket closed with unread bytes is reset by the kernel, and the
     /// peer then never sees our last frame. Half-closes, and discards what still comes until the peer closes too, for a
     /// second and 8 MiB at most.
-    pub async fn finish(mut self) {
+    pub async fn finish(self) {
         if self.half_close().is_err() {
             return;
         }
         let discard = async {
             let mut discarded = 0;
-            let mut chunk = [0_u8; DRAIN_CHUNK_BYTES];
-            while discarded < DRAIN_BYTES_MAX {
-                match self.read(&mut chunk).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(bytes) => discarded += bytes as u64,
+            while discarded < DRAIN_BYTES_MAX && self.readable().await.is_ok() {
+                let mut chunk = [0_u8; DRAIN_CHUNK_BYTES]; // not held while waiting
+                match self.try_read(&mut chunk) {
+                    Ok(bytes) if bytes > 0 => discarded += bytes as u64,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Ok(_) | Err(_) => return,
                 }
             }
         };
@@ -231,7 +256,7 @@ impl AsyncWrite for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::AsyncWriteExt;
+    use crate::io::{AsyncReadExt, AsyncWriteExt};
     use crate::net::{Listener, connect};
     use crate::{run, spawn};
     use std::time::Duration;
@@ -293,6 +318,22 @@ mod tests {
             client.read_exact(&mut buffer).await.unwrap();
             writing.await.unwrap();
             assert_eq!(reading.await, 1 << 20);
+        });
+    }
+
+    #[test]
+    fn bytes_are_appended_up_to_a_bound_and_waiting_for_them_holds_no_buffer() {
+        run(async {
+            let (client, server) = pair().await;
+            let mut buffer = Vec::new();
+            assert!(size_of_val(&server.read_into(&mut buffer, 9)) < 500);
+            assert!(size_of_val(&server.clone().finish()) < 500);
+            assert_eq!(client.try_write(b"abcdef").unwrap(), 6);
+            assert_eq!(server.read_into(&mut buffer, 4).await.unwrap(), 4);
+            assert_eq!(server.read_into(&mut buffer, 4).await.unwrap(), 2);
+            assert_eq!(buffer, b"abcdef");
+            drop(client);
+            assert_eq!(server.read_into(&mut buffer, 4).await.unwrap(), 0);
         });
     }
 
