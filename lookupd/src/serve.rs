@@ -78,7 +78,7 @@ impl Lookupd {
         let port = |address: &Address| address.port().map_or(-1, i32::from);
         let own = PeerInfo {
             broadcast_address: options.broadcast_address.clone(),
-            hostname: options.broadcast_address.clone(),
+            hostname: hostname().unwrap_or_else(|| options.broadcast_address.clone()),
             tcp_port: port(&tcp_address),
             http_port: port(&http_address),
             version: crate::NSQ_VERSION.to_owned(),
@@ -225,6 +225,13 @@ impl Shared {
             }
         }
     }
+}
+
+/// The machine's name, which is only for people who read it.
+fn hostname() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// Ends the link's registrations also when its task is dropped in the middle.
