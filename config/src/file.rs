@@ -309,7 +309,7 @@ impl Default for Cache {
 impl Default for Memory {
     fn default() -> Self {
         Self {
-            max: Bytes(64 << 20),
+            max: Bytes(96 << 20),
             bodies: Bytes(8 << 20),
             pending: Bytes(6 << 20),
         }

@@ -104,9 +104,9 @@ pub const LOOKUPD_TIMEOUT_MS: RangeInclusive<u64> = 1..=7 * 24 * 3_600_000;
 /// allocator slack.
 pub const MEMORY_BASE_BYTES: u64 = 6 * MIB;
 
-/// One connection: a read buffer and a write buffer of 16 KiB each, the session, the task, the
-/// kernel's own buffers not counted.
-pub const MEMORY_CONNECTION_BYTES: u64 = 40 * KIB;
+/// One connection: buffers of 16 KiB each for what is read, for messages and for replies that wait to be
+/// written, the session and its task. The kernel's own buffers are not counted.
+pub const MEMORY_CONNECTION_BYTES: u64 = 52 * KIB;
 
 /// One topic: name, counters, its place in maps, its part of the state that is written at a
 /// checkpoint.
@@ -118,6 +118,9 @@ pub const MEMORY_CHANNEL_BYTES: u64 = KIB;
 /// One message in flight, requeued or deferred: an entry in the channel's set, one in the timers',
 /// its slot in the finished set; no body.
 pub const MEMORY_OUTSTANDING_BYTES: u64 = 128;
+
+/// What the registry holds at its bound of entries (lookupd's `limits.rs`).
+pub const MEMORY_REGISTRY_BYTES: u64 = 10 * MIB;
 
 const _: () = assert!(*RING_BYTES.start() / RING_BLOCKS_MIN >= BLOCK_BYTES_MIN);
 const _: () = assert!(*RING_BYTES.start() % PAGE_BYTES == 0);

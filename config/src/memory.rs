@@ -47,6 +47,7 @@ impl MemoryEstimate {
         let parts = [
             ("program", 1, limits::MEMORY_BASE_BYTES),
             ("connections", connections, limits::MEMORY_CONNECTION_BYTES),
+            ("registry", 1, limits::MEMORY_REGISTRY_BYTES),
             ("bodies being read", 1, u64::from(broker.bodies_bytes_max)),
             // One unit gathers publishes while the one before it is written.
             (

@@ -419,7 +419,7 @@ fn or_hostname(address: &str, environment: &Environment) -> String {
 /// What can be listened on: `host:port`, `:port`, or the path of a unix socket.
 fn listen_address(key: &str, address: &str) -> Result<String, ConfigError> {
     const BOUND: &str = "must be host:port, :port or the path of a unix socket";
-    if address.starts_with(['/', '.']) {
+    if is_unix(address) {
         return Ok(address.to_owned());
     }
     match split_port(address) {
@@ -431,13 +431,20 @@ fn listen_address(key: &str, address: &str) -> Result<String, ConfigError> {
 /// What can be connected to: as [`listen_address`], but with a host and a port.
 fn dial_address(key: &str, address: &str) -> Result<String, ConfigError> {
     const BOUND: &str = "must be host:port or the path of a unix socket";
-    if address.starts_with(['/', '.']) {
+    if is_unix(address) {
         return Ok(address.to_owned());
     }
     match split_port(address) {
         Some((host, port)) if !host.is_empty() && port != 0 => Ok(address.to_owned()),
         _ => Err(bad(key, quoted(address), BOUND)),
     }
+}
+
+fn is_unix(address: &str) -> bool {
+    address.contains('/')
+        || address
+            .strip_prefix("unix:")
+            .is_some_and(|path| !path.is_empty())
 }
 
 fn split_port(address: &str) -> Option<(&str, u16)> {

@@ -153,7 +153,7 @@ fn larger_messages_take_the_store_and_the_memory_with_them() {
     assert_eq!(options.broker.message_bytes_max, 20 << 20);
     assert!(options.broker.storage.segment_bytes >= 40 << 20);
     assert!(options.broker.bodies_bytes_max >= 20 << 20);
-    assert!(options.memory.bytes() > 64 << 20);
+    assert!(options.memory.bytes() > 96 << 20);
     let options = run(Program::Nsqd, &["-msg-timeout=20m"]).options;
     assert_eq!(options.broker.msg_timeout_max, Duration::from_secs(20 * 60));
 }

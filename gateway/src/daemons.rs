@@ -1,12 +1,22 @@
-//! The daemons of one process: opened in order, stopped by a signal, drained.
+//! The daemons of one process: opened in order, stopped by a signal, drained in order.
 
+use std::cell::Cell;
+use std::fmt::Display;
+use std::future::Future;
 use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
 
 use config::Options;
+use lookupd::Lookupd;
 use runtime::signal::{Signal, Signals};
-use runtime::{Stop, notify};
+use runtime::{Either, Notify, Stop, Task, notify, race, spawn, timer};
 
+use crate::sockets::Sockets;
 use crate::{exit, logging};
+
+/// For the forwarder to hear of what is under way; what it does not hear of is delivered again.
+const FORWARDER_DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Which daemons run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,32 +52,126 @@ impl Daemons {
 /// Runs until a signal says stop and everything is drained.
 pub(crate) fn main(program: &str, wanted: Daemons, options: Options, notes: &[String]) -> ExitCode {
     logging::start(program, &options.log);
+    log::info!(
+        "nsq-edge v{} starts as {program}",
+        env!("CARGO_PKG_VERSION")
+    );
     for note in notes {
         log::info!("{note}");
     }
-    log::info!("{program} v{} starts", env!("CARGO_PKG_VERSION"));
-    // Before any thread starts: they inherit the mask.
-    let signals = match Signals::block() {
-        Ok(signals) => signals,
-        Err(error) => return exit::fatal(format_args!("no signals: {error}")),
+    // Both before any thread starts: threads inherit the mask, and the environment is changed.
+    let started = Signals::block()
+        .map_err(|error| format!("no signals: {error}"))
+        .and_then(|signals| Ok((signals, Sockets::take()?)));
+    let (signals, sockets) = match started {
+        Ok(started) => started,
+        Err(error) => return exit::fatal(error),
     };
-    runtime::run(serve(wanted, options, signals))
+    match runtime::run(serve(wanted, options, signals, sockets)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::fatal(error),
+    }
 }
 
-async fn serve(_wanted: Daemons, options: Options, mut signals: Signals) -> ExitCode {
+async fn serve(
+    wanted: Daemons,
+    options: Options,
+    mut signals: Signals,
+    mut sockets: Sockets,
+) -> Result<(), String> {
     log::info!("memory, at most: {}", options.memory);
-    let stop = Stop::new();
+    let mut running = Running::default();
+    if wanted.lookupd {
+        let lookupd = open_lookupd(&options, &mut sockets)?;
+        running.start("lookupd", |stop| lookupd.run(stop));
+    }
+    sockets.all_taken()?;
     notify::ready();
-    wait_for_stop(&mut signals).await;
-    stop.request();
+    let end = race(wait_for_stop(&mut signals), running.ended.notified()).await;
     notify::stopping();
-    ExitCode::SUCCESS
+    let result = match end {
+        Either::Left(signal) => {
+            log::info!("{signal}: draining");
+            Ok(())
+        }
+        Either::Right(()) => Err(format!("the {} ended by itself", running.first_end())),
+    };
+    match race(running.drain(), wait_for_stop(&mut signals)).await {
+        Either::Left(()) => log::info!("drained"),
+        Either::Right(signal) => return Err(format!("{signal}: a second one, ending at once")),
+    }
+    result
 }
 
-async fn wait_for_stop(signals: &mut Signals) {
+fn open_lookupd(options: &Options, sockets: &mut Sockets) -> Result<Lookupd, String> {
+    let own = &options.lookupd;
+    let tcp = sockets.listener("lookupd-tcp", &own.tcp_address)?;
+    let http = sockets.listener("lookupd-http", &own.http_address)?;
+    Lookupd::with_listeners(own, tcp, http).map_err(in_daemon("lookupd"))
+}
+
+fn in_daemon<E: Display>(name: &'static str) -> impl Fn(E) -> String {
+    move |error| format!("{name}: {error}")
+}
+
+/// What runs, in the order in which it was started.
+#[derive(Default)]
+struct Running {
+    daemons: Vec<Daemon>,
+    /// Notified when a daemon ends that was not asked to.
+    ended: Notify,
+    first: Rc<Cell<Option<&'static str>>>,
+}
+
+struct Daemon {
+    name: &'static str,
+    stop: Stop,
+    task: Task<()>,
+}
+
+impl Running {
+    fn start<F: Future<Output = ()> + 'static>(
+        &mut self,
+        name: &'static str,
+        run: impl FnOnce(Stop) -> F,
+    ) {
+        let stop = Stop::new();
+        let (running, asked) = (run(stop.clone()), stop.clone());
+        let (ended, first) = (self.ended.clone(), Rc::clone(&self.first));
+        let task = spawn(async move {
+            running.await;
+            if !asked.is_requested() {
+                first.set(first.get().or(Some(name)));
+                ended.notify();
+            }
+        });
+        self.daemons.push(Daemon { name, stop, task });
+    }
+
+    fn first_end(&self) -> &'static str {
+        self.first.get().unwrap_or("program")
+    }
+
+    /// Stops the last started first: the forwarder finishes what it hears of while its broker is there,
+    /// the broker takes itself off the lookupd's list while that is there.
+    async fn drain(self) {
+        for Daemon { name, stop, task } in self.daemons.into_iter().rev() {
+            stop.request();
+            if name != "forwarder" {
+                task.await;
+            } else if timer::timeout(FORWARDER_DRAIN_MAX, task).await.is_err() {
+                log::warn!("{name}: not drained in time, what is under way will be sent again");
+            }
+        }
+    }
+}
+
+/// The signal's name. SIGHUP is no reason to end: a terminal that is closed is none for a daemon.
+async fn wait_for_stop(signals: &mut Signals) -> &'static str {
     loop {
         match signals.next().await {
-            Signal::Terminate | Signal::Interrupt => return,
+            Signal::Terminate => return "SIGTERM",
+            Signal::Interrupt => return "SIGINT",
             Signal::HangUp => log::info!("SIGHUP: there is nothing to reload"),
         }
     }

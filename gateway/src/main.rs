@@ -8,6 +8,7 @@ mod drop_in;
 mod environment;
 mod exit;
 mod logging;
+mod sockets;
 
 use std::process::ExitCode;
 
