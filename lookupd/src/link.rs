@@ -8,7 +8,8 @@ use protocol::lookup::{self, LookupCommand, LookupError, PeerInfo};
 use crate::limits::{FULL, PEER_TEXT_BYTES_MAX, REPLY_BYTES_MAX};
 use crate::registry::{PeerId, Registry};
 
-/// A connection's state. Feed it with [`Link::handle_bytes`]; call [`Link::close`] at its end, whatever ended it.
+/// A connection's state. Feed it with [`Link::handle_bytes`]; call [`Link::close`] at its end,
+/// whatever ended it.
 #[derive(Debug)]
 pub(crate) struct Link {
     remote_address: String,
@@ -41,8 +42,9 @@ impl Link {
         self.peer.is_some()
     }
 
-    /// Executes the commands in `buffer` and appends their answers to `out`, until the next is not complete, or there are enough answers
-    /// to be written first. `own` is what IDENTIFY is answered with.
+    /// Executes the commands in `buffer` and appends their answers to `out`, until the next is not
+    /// complete, or there are enough answers to be written first. `own` is what IDENTIFY is
+    /// answered with.
     pub(crate) fn handle_bytes(
         &mut self,
         registry: &mut Registry,
@@ -85,7 +87,8 @@ impl Link {
         }
     }
 
-    /// The answer to input that ended within a command, and the end of all that the broker registered.
+    /// The answer to input that ended within a command, and the end of all that the broker
+    /// registered.
     pub(crate) fn close(&mut self, registry: &mut Registry, rest: &[u8], out: &mut Vec<u8>) {
         if let Some(peer) = self.peer.take() {
             registry.remove_peer(peer);

@@ -1,8 +1,9 @@
 //! Who has which topics and channels. No I/O: time comes as an argument.
 //!
-//! As in nsqlookupd a broker is a connection, names outlive their brokers (so that consumers and new brokers still see the
-//! channels), and everything is forgotten with the process. Unlike there, names that end in `#ephemeral` go whenever
-//! their last broker goes, also by a lost connection, and the table is bounded.
+//! As in nsqlookupd a broker is a connection, names outlive their brokers (so that consumers and
+//! new brokers still see the channels), and everything is forgotten with the process. Unlike there,
+//! names that end in `#ephemeral` go whenever their last broker goes, also by a lost connection,
+//! and the table is bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -171,7 +172,8 @@ impl Registry {
         self.change(topic, None, None)
     }
 
-    /// An operator made a channel known, and so its topic: brokers that get the topic will create it.
+    /// An operator made a channel known, and so its topic: brokers that get the topic will create
+    /// it.
     ///
     /// # Errors
     /// [`Full`].
@@ -198,7 +200,8 @@ impl Registry {
         deleted.is_some()
     }
 
-    /// Hides the brokers at `node` (`broadcast_address:http_port`) from those who look the topic up, while it is being deleted there.
+    /// Hides the brokers at `node` (`broadcast_address:http_port`) from those who look the topic
+    /// up, while it is being deleted there.
     pub fn tombstone(&mut self, topic: &str, node: &str, now: Duration) {
         let Some(topic) = self.topics.get_mut(topic) else {
             return;
@@ -267,7 +270,8 @@ impl Registry {
             .collect()
     }
 
-    /// Everything that has a broker, keyed `category:topic:channel` as nsqlookupd's /debug has it. Wall time only shows here.
+    /// Everything that has a broker, keyed `category:topic:channel` as nsqlookupd's /debug has it.
+    /// Wall time only shows here.
     pub fn debug(&self, now: Duration, wall_ns: i64) -> BTreeMap<String, Vec<DebugProducer<'_>>> {
         let wall_of = |at: Duration| {
             let ago = now.saturating_sub(at).as_nanos();

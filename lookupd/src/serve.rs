@@ -109,7 +109,8 @@ impl Lookupd {
         &self.http_address
     }
 
-    /// Serves until `stop`. Nothing needs to be drained: brokers register again elsewhere, or at the next start.
+    /// Serves until `stop`. Nothing needs to be drained: brokers register again elsewhere, or at
+    /// the next start.
     pub async fn run(self, stop: Stop) {
         log::info!(
             "lookupd: TCP on {}, HTTP on {}",
@@ -179,7 +180,8 @@ impl Shared {
         }
     }
 
-    /// Reads, executes and answers until the link is to be closed. What is left in the buffers is the caller's.
+    /// Reads, executes and answers until the link is to be closed. What is left in the buffers is
+    /// the caller's.
     async fn converse(
         &self,
         link: &mut Link,

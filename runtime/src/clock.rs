@@ -1,7 +1,8 @@
 //! The only place that reads clocks.
 //!
-//! Two of them: time since boot for everything that waits or times out, and wall time, which only stamps messages. Boards
-//! without a battery start in 1970 and jump when the network comes up; nothing here may wait on such a clock.
+//! Two of them: time since boot for everything that waits or times out, and wall time, which only
+//! stamps messages. Boards without a battery start in 1970 and jump when the network comes up;
+//! nothing here may wait on such a clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,12 +10,14 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Time since boot on CLOCK_BOOTTIME: never steps, and counts the time a device was suspended.
 pub fn now() -> Duration {
-    // Linux has had this clock since 2.6.39 and the call writes to our own stack: it cannot fail. Zero is the answer that a
-    // broken sandbox would get, and everything would be due at once rather than never.
+    // Linux has had this clock since 2.6.39 and the call writes to our own stack: it cannot fail.
+    // Zero is the answer that a broken sandbox would get, and everything would be due at once
+    // rather than never.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Wall time in nanoseconds since 1970; negative before it. From std, because time_t has 32 bits in nix on armhf.
+/// Wall time in nanoseconds since 1970; negative before it. From std, because time_t has 32 bits in
+/// nix on armhf.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
@@ -52,7 +55,8 @@ mod tests {
             .unwrap();
         let second = now();
         assert!(second >= first);
-        // /proc/uptime is this clock (with suspend), printed in hundredths; containers may shift one but not the other.
+        // /proc/uptime is this clock (with suspend), printed in hundredths; containers may shift
+        // one but not the other.
         if std::fs::read_to_string("/proc/self/timens_offsets").is_ok_and(|offsets| {
             offsets
                 .lines()

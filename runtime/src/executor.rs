@@ -8,15 +8,17 @@ use smol::LocalExecutor;
 
 use crate::timer;
 
-/// A spawned future's handle: await it for its value, `detach` it to let it go on by itself, `cancel().await` it or drop
-/// it to end it (at its next scheduling; what it holds is dropped then).
+/// A spawned future's handle: await it for its value, `detach` it to let it go on by itself,
+/// `cancel().await` it or drop it to end it (at its next scheduling; what it holds is dropped
+/// then).
 pub type Task<T> = smol::Task<T>;
 
-/// Runs `main` to its end on this thread, together with everything that is spawned from it. Tasks that are still there
-/// when `main` returns are dropped.
+/// Runs `main` to its end on this thread, together with everything that is spawned from it. Tasks
+/// that are still there when `main` returns are dropped.
 ///
 /// # Panics
-/// When called from within itself, and when the kernel gives no timerfd (a program cannot do without).
+/// When called from within itself, and when the kernel gives no timerfd (a program cannot do
+/// without).
 pub fn run<T>(main: impl Future<Output = T>) -> T {
     let executor = Rc::new(LocalExecutor::new());
     let _entered = Entered::new(Rc::clone(&executor));

@@ -1,7 +1,9 @@
-//! The one crate that names smol, async-io, hyper and systemd: listeners, streams, clock, timers, signals, HTTP.
+//! The one crate that names smol, async-io, hyper and systemd: listeners, streams, clock, timers,
+//! signals, HTTP.
 //!
-//! One thread runs everything: [`run`] drives a main future and all that it [`spawn`]s on this thread, so nothing here
-//! needs to be `Send`, and no lock is taken by our own code. A program starts like this:
+//! One thread runs everything: [`run`] drives a main future and all that it [`spawn`]s on this
+//! thread, so nothing here needs to be `Send`, and no lock is taken by our own code. A program
+//! starts like this:
 //!
 //! ```no_run
 //! # fn main() -> std::io::Result<()> {
@@ -17,9 +19,9 @@
 //! # }
 //! ```
 //!
-//! What async-io costs: it always keeps a helper thread of its own that shares the work of waiting for the kernel; our
-//! futures never run on it. Name resolution is the one user of the `blocking` pool (its number of threads is bounded by
-//! the environment variable `BLOCKING_MAX_THREADS`).
+//! What async-io costs: it always keeps a helper thread of its own that shares the work of waiting
+//! for the kernel; our futures never run on it. Name resolution is the one user of the `blocking`
+//! pool (its number of threads is bounded by the environment variable `BLOCKING_MAX_THREADS`).
 
 pub mod clock;
 mod executor;
@@ -36,7 +38,8 @@ pub use executor::{Task, run, spawn, yield_now};
 pub use race::{Either, Race, join_all, race};
 pub use wake::{Notify, Slot, Slots, Stop};
 
-/// The traits of byte streams and their combinators, under one name so that only this crate names where they are from.
+/// The traits of byte streams and their combinators, under one name so that only this crate names
+/// where they are from.
 pub mod io {
     pub use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 }

@@ -1,7 +1,9 @@
-//! What we tell the service manager and what it gives us, through libsystemd behind the feature `systemd`.
+//! What we tell the service manager and what it gives us, through libsystemd behind the feature
+//! `systemd`.
 //!
-//! Without the feature, and when no service manager started us, every call does nothing: there is no watchdog and there
-//! are no passed sockets. A message that cannot be sent is not worth an exit: it is logged and the daemon goes on.
+//! Without the feature, and when no service manager started us, every call does nothing: there is
+//! no watchdog and there are no passed sockets. A message that cannot be sent is not worth an exit:
+//! it is logged and the daemon goes on.
 
 use std::time::Duration;
 
@@ -25,8 +27,8 @@ pub fn watchdog() {
     send("WATCHDOG", "1");
 }
 
-/// How often [`watchdog`] is due: half of the time after which the service manager would kill us, as sd_watchdog_enabled(3)
-/// advises. `None` when there is no watchdog.
+/// How often [`watchdog`] is due: half of the time after which the service manager would kill us,
+/// as sd_watchdog_enabled(3) advises. `None` when there is no watchdog.
 pub fn watchdog_interval() -> Option<Duration> {
     watchdog_timeout()
         .map(|timeout| timeout / 2)
@@ -65,7 +67,8 @@ mod sys {
     }
 
     pub(super) fn listen_fds() -> std::io::Result<Vec<PassedSocket>> {
-        // Names are read first: the call below takes the variables away, so that children do not inherit them.
+        // Names are read first: the call below takes the variables away, so that children do not
+        // inherit them.
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let mut passed = Vec::new();
@@ -101,8 +104,9 @@ mod sys {
 
 use sys::{send, watchdog_timeout};
 
-/// The listening TCP sockets that the service manager passed, with their names, in its order. To be called once, at start
-/// and before threads: it takes the descriptors and the environment variables that announce them.
+/// The listening TCP sockets that the service manager passed, with their names, in its order. To be
+/// called once, at start and before threads: it takes the descriptors and the environment variables
+/// that announce them.
 ///
 /// # Errors
 /// When a passed descriptor is not a listening TCP socket.

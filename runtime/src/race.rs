@@ -13,8 +13,8 @@ pub enum Either<L, R> {
     Right(R),
 }
 
-/// Waits for the first of two; the other is dropped. The left one is polled first and wins when both are ready, so put
-/// there what must not starve. Nest it for three.
+/// Waits for the first of two; the other is dropped. The left one is polled first and wins when
+/// both are ready, so put there what must not starve. Nest it for three.
 pub fn race<L: Future, R: Future>(left: L, right: R) -> Race<L, R> {
     Race { left, right }
 }
@@ -43,8 +43,8 @@ impl<L: Future, R: Future> Future for Race<L, R> {
     }
 }
 
-/// Waits for all, side by side; outputs are in the order of the futures. Each wake-up polls all that are left, so it is
-/// for a handful; spawn tasks for more.
+/// Waits for all, side by side; outputs are in the order of the futures. Each wake-up polls all
+/// that are left, so it is for a handful; spawn tasks for more.
 pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut all: Vec<Joined<F>> = futures
         .into_iter()

@@ -24,8 +24,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals from their default action. Call it first in `main`: only threads that start later inherit the mask, and a
-    /// signal to any other thread would still end the process.
+    /// Takes the signals from their default action. Call it first in `main`: only threads that
+    /// start later inherit the mask, and a signal to any other thread would still end the process.
     ///
     /// # Errors
     /// What the kernel says when it gives no signalfd.
@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_signal_to_this_thread_is_awaited_and_does_not_end_the_process() {
-        // Each test has a thread of its own, so the signal is sent to this thread, which alone blocks it.
+        // Each test has a thread of its own, so the signal is sent to this thread, which alone
+        // blocks it.
         let mut signals = Signals::block().unwrap();
         crate::run(async move {
             signal::raise(signal::SIGHUP).unwrap();

@@ -1,8 +1,9 @@
-//! Timers on CLOCK_BOOTTIME: one timerfd for all of them, and an ordered table of who waits for when.
+//! Timers on CLOCK_BOOTTIME: one timerfd for all of them, and an ordered table of who waits for
+//! when.
 //!
-//! async-io's own timers count CLOCK_MONOTONIC, which stands still while a device is suspended, so they are not used. The
-//! timerfd is armed for the earliest deadline and left alone when that one is cancelled: a needless wake-up is cheaper
-//! than a system call at every cancelled timeout.
+//! async-io's own timers count CLOCK_MONOTONIC, which stands still while a device is suspended, so
+//! they are not used. The timerfd is armed for the earliest deadline and left alone when that one
+//! is cancelled: a needless wake-up is cheaper than a system call at every cancelled timeout.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -31,8 +32,8 @@ pub fn sleep(duration: Duration) -> Sleep {
     sleep_until(clock::now().saturating_add(duration))
 }
 
-/// Runs `future` for `duration` at most, else gives [`TimedOut`] and drops it. It is polled first, so a future that is
-/// ready wins over a deadline that has passed.
+/// Runs `future` for `duration` at most, else gives [`TimedOut`] and drops it. It is polled first,
+/// so a future that is ready wins over a deadline that has passed.
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     timeout_at(clock::now().saturating_add(duration), future)
 }
@@ -79,7 +80,8 @@ impl From<TimedOut> for std::io::Error {
     }
 }
 
-/// A wait for a deadline. Costs an entry in the table while it is being awaited, and none once it is dropped or done.
+/// A wait for a deadline. Costs an entry in the table while it is being awaited, and none once it
+/// is dropped or done.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Sleep {
@@ -138,7 +140,8 @@ pub(crate) fn start() {
     TIMERS.set(Some(Rc::clone(&timers)));
     crate::spawn(async move {
         if let Err(error) = timers.drive().await {
-            // Without timers nothing would ever time out again: better a restart by the service manager.
+            // Without timers nothing would ever time out again: better a restart by the service
+            // manager.
             log::error!("the timer of the event loop failed: {error}");
             std::process::abort();
         }
@@ -169,7 +172,8 @@ fn with_timers<T>(then: impl FnOnce(&Timers) -> T) -> Option<T> {
     Some(then(&timers))
 }
 
-/// Deadline, and a number that keeps equal deadlines apart and in the order in which they were first awaited.
+/// Deadline, and a number that keeps equal deadlines apart and in the order in which they were
+/// first awaited.
 type Key = (Duration, u64);
 
 #[derive(Default)]
@@ -229,7 +233,8 @@ impl Timers {
         if state.armed.is_some_and(|armed| armed <= earliest) {
             return;
         }
-        // A deadline of zero would disarm it; and seconds beyond time_t (32 bits on armhf) are capped: it is armed again then.
+        // A deadline of zero would disarm it; and seconds beyond time_t (32 bits on armhf) are
+        // capped: it is armed again then.
         let at = earliest.clamp(Duration::from_nanos(1), FARTHEST);
         let expiration = Expiration::OneShot(TimeSpec::from_duration(at));
         match fd

@@ -7,8 +7,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// A wake flag. [`Notify::notify`] raises it; one wait for it lowers it. Raised before anyone waits, it is not lost; raised
-/// twice, it counts once: whoever is woken looks at all there is to do.
+/// A wake flag. [`Notify::notify`] raises it; one wait for it lowers it. Raised before anyone
+/// waits, it is not lost; raised twice, it counts once: whoever is woken looks at all there is to
+/// do.
 #[derive(Debug, Clone, Default)]
 pub struct Notify {
     inner: Rc<NotifyInner>,
@@ -40,7 +41,8 @@ impl Notify {
         }
     }
 
-    /// Waits for the flag and lowers it. When several wait, one of them gets it and the others wait on.
+    /// Waits for the flag and lowers it. When several wait, one of them gets it and the others wait
+    /// on.
     pub async fn notified(&self) {
         std::future::poll_fn(|context| self.poll_notified(context)).await;
     }

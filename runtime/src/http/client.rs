@@ -36,7 +36,8 @@ impl Url {
     /// A path with its query, at an address.
     ///
     /// # Errors
-    /// When `target` does not begin with a slash, or has a blank, a control character or a `#` in it.
+    /// When `target` does not begin with a slash, or has a blank, a control character or a `#` in
+    /// it.
     pub fn new(address: Address, target: &str) -> Result<Url, UrlError> {
         let refused = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'#';
         if !target.starts_with('/') || target.bytes().any(refused) {
@@ -147,8 +148,8 @@ pub enum FetchError {
     },
 }
 
-/// Asks once, over a connection of its own, within `timeout` from connecting to the answer's last byte. An answer's body larger than
-/// `bytes_max` is an error.
+/// Asks once, over a connection of its own, within `timeout` from connecting to the answer's last
+/// byte. An answer's body larger than `bytes_max` is an error.
 ///
 /// # Errors
 /// See [`FetchError`]. A status of 400 or 500 is an answer.

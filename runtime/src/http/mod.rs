@@ -42,8 +42,9 @@ impl hyper::rt::Timer for HyperTimer {
 
 impl hyper::rt::Sleep for timer::Sleep {}
 
-/// A stream on which a write that makes no progress for a time is an error: a peer that does not read its answer must
-/// not keep it in our memory for ever. (Reads have hyper's and our own deadlines.)
+/// A stream on which a write that makes no progress for a time is an error: a peer that does not
+/// read its answer must not keep it in our memory for ever. (Reads have hyper's and our own
+/// deadlines.)
 #[derive(Debug)]
 struct Writing {
     stream: Stream,

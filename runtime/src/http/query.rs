@@ -1,4 +1,5 @@
-//! Query strings, read as Go's `url.ParseQuery` reads them, because that decides which requests NSQ's servers refuse.
+//! Query strings, read as Go's `url.ParseQuery` reads them, because that decides which requests
+//! NSQ's servers refuse.
 
 /// The parameters of a query, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub enum QueryError {
 }
 
 impl Query {
-    /// Reads what follows the question mark. A parameter without `=` has an empty value; bytes that are no UTF-8 become
-    /// U+FFFD (no name of NSQ's has any).
+    /// Reads what follows the question mark. A parameter without `=` has an empty value; bytes that
+    /// are no UTF-8 become U+FFFD (no name of NSQ's has any).
     ///
     /// # Errors
     /// When one parameter is malformed.

@@ -1,4 +1,5 @@
-//! Which handler a request is for, and what is answered when there is none: as NSQ's router (httprouter) decides it.
+//! Which handler a request is for, and what is answered when there is none: as NSQ's router
+//! (httprouter) decides it.
 
 /// A method and a path, and what they stand for.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +27,8 @@ pub enum Found<T> {
         /// Methods, comma separated.
         allow: String,
     },
-    /// The path is known with other capitals or another slash at its end: this status, with this as `Location` (the caller appends the query).
+    /// The path is known with other capitals or another slash at its end: this status, with this as
+    /// `Location` (the caller appends the query).
     Redirect {
         /// 301 for GET, else 307, so that the method is kept.
         status: u16,

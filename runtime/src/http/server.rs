@@ -24,7 +24,8 @@ use crate::{Either, Slots, Stop, race, spawn, timer};
 pub struct Limits {
     /// Connections served at once; others wait in the kernel's queue.
     pub connections_max: usize,
-    /// For the head of a request to be complete, from the end of the last request on: how long an idle connection is kept.
+    /// For the head of a request to be complete, from the end of the last request on: how long an
+    /// idle connection is kept.
     pub head_time_max: Duration,
     /// Between two pieces of a request's body.
     pub body_pause_max: Duration,
@@ -49,9 +50,10 @@ impl Default for Limits {
     }
 }
 
-/// Serves HTTP/1.1 until `stop` is requested and the requests of that moment are answered. Connections are kept alive. The
-/// handler decides on a request by its head, and only then asks for its body, with a bound; a client that sent `Expect: 100-continue` is told to go on
-/// by that. A body that nobody read ends the connection after the answer.
+/// Serves HTTP/1.1 until `stop` is requested and the requests of that moment are answered.
+/// Connections are kept alive. The handler decides on a request by its head, and only then asks for
+/// its body, with a bound; a client that sent `Expect: 100-continue` is told to go on by that. A
+/// body that nobody read ends the connection after the answer.
 pub async fn serve<H, F>(listener: Listener, limits: Limits, stop: Stop, handler: H)
 where
     H: Fn(Request) -> F + 'static,
@@ -155,7 +157,8 @@ impl Request {
         self.inner.body().size_hint().exact()
     }
 
-    /// Reads the body. One that is announced to be larger than `bytes_max` is refused without reading any of it.
+    /// Reads the body. One that is announced to be larger than `bytes_max` is refused without
+    /// reading any of it.
     ///
     /// # Errors
     /// See [`BodyError`].

@@ -116,8 +116,10 @@ fn a_connection_is_kept_alive_for_pipelined_requests() {
 fn a_body_over_the_bound_is_refused_without_being_read_and_the_answer_arrives() {
     run(async {
         let (address, _serving) = start(Limits::default(), &Stop::new(), &Slow::default());
-        // Announced: refused at once, although not one byte of it comes, and no "100 Continue" asks for it.
-        let head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n";
+        // Announced: refused at once, although not one byte of it comes, and no "100 Continue" asks
+        // for it.
+        let head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\
+            Expect: 100-continue\r\n\r\n";
         let answer = raw(&address, head).await;
         assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
         assert!(answer.ends_with("TOO_BIG"), "{answer}");
@@ -144,10 +146,12 @@ fn a_body_over_the_bound_is_refused_without_being_read_and_the_answer_arrives() 
 fn chunked_bodies_and_expected_continues_are_served() {
     run(async {
         let (address, _serving) = start(Limits::default(), &Stop::new(), &Slow::default());
-        let chunked = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+        let chunked = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+            Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
         assert!(raw(&address, chunked).await.ends_with("\r\n\r\nabc"));
         let mut stream = connect(&address, PATIENCE).await.unwrap();
-        let head = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        let head = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+            Content-Length: 2\r\nExpect: 100-continue\r\n\r\n";
         stream.write_all(head).await.unwrap();
         let mut told = [0; 25];
         stream.read_exact(&mut told).await.unwrap();

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// `host:port`, `:port` (all interfaces), `[v6]:port`, or a unix socket as a path with a slash or `unix:path`.
+/// `host:port`, `:port` (all interfaces), `[v6]:port`, or a unix socket as a path with a slash or
+/// `unix:path`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A host name or an IP address, and a port.

@@ -24,8 +24,8 @@ impl From<ConnectError> for io::Error {
     }
 }
 
-/// Connects to `address` within `timeout`, which covers resolving its name and trying each address that it has, in the
-/// resolver's order; each gets an equal share of the time that is left.
+/// Connects to `address` within `timeout`, which covers resolving its name and trying each address
+/// that it has, in the resolver's order; each gets an equal share of the time that is left.
 ///
 /// # Errors
 /// With the address in the text.
@@ -68,7 +68,8 @@ async fn connect_tcp(host: &str, port: u16, deadline: Duration) -> io::Result<St
     Err(last)
 }
 
-/// A name goes to the system's resolver, which blocks, on another thread; an address does not need it. An empty host is this machine.
+/// A name goes to the system's resolver, which blocks, on another thread; an address does not need
+/// it. An empty host is this machine.
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let host = if host.is_empty() { "127.0.0.1" } else { host };
     if let Ok(ip) = host.parse::<IpAddr>() {
@@ -116,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_nobody_answers_times_out() {
-        // A listener whose queue is full drops further attempts; how long it is depends on the kernel, so fill it.
+        // A listener whose queue is full drops further attempts; how long it is depends on the
+        // kernel, so fill it.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::from(listener.local_addr().unwrap());
         run(async {

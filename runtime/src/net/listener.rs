@@ -37,8 +37,9 @@ pub struct BindError {
 }
 
 impl Listener {
-    /// Listens on `address`. An empty host is all interfaces, IPv6 and IPv4. A unix socket's file that nobody listens on
-    /// any more, left by a crash, is replaced. A host name is resolved here, blocking: listeners are opened at start.
+    /// Listens on `address`. An empty host is all interfaces, IPv6 and IPv4. A unix socket's file
+    /// that nobody listens on any more, left by a crash, is replaced. A host name is resolved here,
+    /// blocking: listeners are opened at start.
     ///
     /// # Errors
     /// With the address in the text.
@@ -81,8 +82,9 @@ impl Listener {
         }
     }
 
-    /// Waits for the next connection. Connections that break before they are accepted are passed over. When the kernel is out of
-    /// descriptors or memory this logs, rests and tries again: those who wait stay in the kernel's queue.
+    /// Waits for the next connection. Connections that break before they are accepted are passed
+    /// over. When the kernel is out of descriptors or memory this logs, rests and tries again:
+    /// those who wait stay in the kernel's queue.
     pub async fn accept(&self) -> Stream {
         loop {
             match self.accept_once().await {
@@ -163,8 +165,8 @@ fn bind_unix(path: &Path) -> io::Result<Async<UnixListener>> {
     Async::new(listener)
 }
 
-/// Whether a socket's file has no listener behind it. Anything else at that path is left alone (connecting to a plain file
-/// is "refused" too).
+/// Whether a socket's file has no listener behind it. Anything else at that path is left alone
+/// (connecting to a plain file is "refused" too).
 fn is_left_over(path: &Path) -> bool {
     let is_socket =
         std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());

@@ -14,8 +14,9 @@ use smol::io::{AsyncRead, AsyncWrite};
 use crate::limits::{DRAIN_BYTES_MAX, DRAIN_CHUNK_BYTES, DRAIN_TIME_MAX, READ_CHUNK_BYTES};
 use crate::timer;
 
-/// A connection. Clones share the socket, so that one task can read while another writes; of each kind there is one at a
-/// time. It is closed when the last clone is dropped. Reads and writes try the kernel first and wait only when they must.
+/// A connection. Clones share the socket, so that one task can read while another writes; of each
+/// kind there is one at a time. It is closed when the last clone is dropped. Reads and writes try
+/// the kernel first and wait only when they must.
 #[derive(Debug, Clone)]
 pub struct Stream {
     socket: Rc<Socket>,
@@ -27,7 +28,8 @@ enum Socket {
     Unix(Async<UnixStream>),
 }
 
-/// The other end, printed as `ip:port`, or `@` for a unix socket (as Go prints a peer without a name).
+/// The other end, printed as `ip:port`, or `@` for a unix socket (as Go prints a peer without a
+/// name).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// Address and port.
@@ -59,7 +61,8 @@ impl Stream {
     /// Sets TCP_NODELAY: we write whole answers and want them to leave.
     pub(super) fn from_tcp(stream: Async<TcpStream>, peer: SocketAddr) -> io::Result<Stream> {
         stream.get_ref().set_nodelay(true)?;
-        // A dual-stack listener sees IPv4 clients as ::ffff:a.b.c.d; logs and statistics show them as what they are.
+        // A dual-stack listener sees IPv4 clients as ::ffff:a.b.c.d; logs and statistics show them
+        // as what they are.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Ok(Stream {
             socket: Rc::new(Socket::Tcp(stream, peer)),
@@ -103,8 +106,9 @@ impl Stream {
         }
     }
 
-    /// Waits for bytes and appends what is there to `buffer`, `bytes_max` at most (and not more than 16 KiB at once).
-    /// Zero is the end. The buffer grows only by what has come: a connection that waits here needs none.
+    /// Waits for bytes and appends what is there to `buffer`, `bytes_max` at most (and not more
+    /// than 16 KiB at once). Zero is the end. The buffer grows only by what has come: a connection
+    /// that waits here needs none.
     ///
     /// # Errors
     /// What the kernel says.
@@ -157,15 +161,16 @@ impl Stream {
         self.shutdown(Shutdown::Write)
     }
 
-    /// Ends both directions at once, whatever is on its way: other clones see the end of the stream.
+    /// Ends both directions at once, whatever is on its way: other clones see the end of the
+    /// stream.
     pub fn abort(&self) {
         // Nothing is lost with the error: the connection is gone either way.
         let _gone = self.shutdown(Shutdown::Both);
     }
 
-    /// Closes after a fatal error without losing what was written: a socket closed with unread bytes is reset by the kernel, and the
-    /// peer then never sees our last frame. Half-closes, and discards what still comes until the peer closes too, for a
-    /// second and 8 MiB at most.
+    /// Closes after a fatal error without losing what was written: a socket closed with unread
+    /// bytes is reset by the kernel, and the peer then never sees our last frame. Half-closes, and
+    /// discards what still comes until the peer closes too, for a second and 8 MiB at most.
     pub async fn finish(self) {
         if self.half_close().is_err() {
             return;
