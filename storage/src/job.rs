@@ -74,16 +74,20 @@ pub fn run_job<D: Disk>(disk: &D, job: Job<D>) -> Done<D> {
             break;
         }
     }
-    Done { created, steps: job.steps, result }
+    Done {
+        created,
+        steps: job.steps,
+        result,
+    }
 }
 
-fn run_step<D: Disk>(
-    disk: &D,
-    step: &Step<D::File>,
-    created: &mut Vec<D::File>,
-) -> io::Result<()> {
+fn run_step<D: Disk>(disk: &D, step: &Step<D::File>, created: &mut Vec<D::File>) -> io::Result<()> {
     match step {
-        Step::Write { file, offset, bytes } => disk.write_at(file, *offset, bytes),
+        Step::Write {
+            file,
+            offset,
+            bytes,
+        } => disk.write_at(file, *offset, bytes),
         Step::Sync { file } => disk.sync(file),
         Step::Create { name, bytes } => {
             created.push(disk.create(name, *bytes)?);

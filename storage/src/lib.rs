@@ -2,5 +2,7 @@
 
 pub mod disk;
 mod job;
+mod worker;
 
 pub use job::{Done, Job, Step, run_job};
+pub use worker::Worker;

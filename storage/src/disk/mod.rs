@@ -6,9 +6,12 @@
 
 mod faulty;
 mod linux;
+mod names;
 
-pub use faulty::{CrashPolicy, Fault, FaultyDisk};
+pub use faulty::{CrashPolicy, Fault, FaultyDisk, FaultyFile};
 pub use linux::{LinuxDisk, LockError};
+
+use names::{check_name, check_same_dir, dir_of, dir_prefix};
 
 use std::io;
 
