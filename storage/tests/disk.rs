@@ -236,6 +236,19 @@ fn a_removed_file_gives_its_space_back_when_it_is_closed() {
 }
 
 #[test]
+fn a_failed_read_succeeds_the_next_time() {
+    let disk = FaultyDisk::new();
+    let file = synced_file(&disk, "ring", 1);
+    disk.inject(Fault::ReadError(2));
+    disk.read_at(&file, 0, &mut [0]).unwrap();
+    assert_eq!(
+        disk.read_at(&file, 0, &mut [0]).unwrap_err().raw_os_error(),
+        Some(EIO)
+    );
+    disk.read_at(&file, 0, &mut [0]).unwrap();
+}
+
+#[test]
 fn a_failed_write_may_have_left_its_beginning() {
     let disk = FaultyDisk::new();
     let file = synced_file(&disk, "ring", 4);

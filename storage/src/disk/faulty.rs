@@ -35,6 +35,8 @@ pub enum Fault {
     /// The n-th call that changes or syncs anything has no effect; it and every later call of any kind fail.
     /// [`FaultyDisk::has_crashed`] tells.
     CrashAtCall(u64),
+    /// The n-th read fails with EIO, once.
+    ReadError(u64),
     /// The n-th write fails with EIO when half of its sectors are in the cache.
     WriteError(u64),
     /// The n-th sync of a file fails with EIO: what it was to write cannot become durable until it is written
@@ -88,6 +90,7 @@ impl FaultyDisk {
         let state = &mut *self.state();
         let (at, new) = match fault {
             Fault::CrashAtCall(n) => (&mut state.crash_at, state.calls + n),
+            Fault::ReadError(n) => (&mut state.read_error_at, state.reads + n),
             Fault::WriteError(n) => (&mut state.write_error_at, state.writes + n),
             Fault::SyncError { nth, forget } => {
                 state.forget = forget;
@@ -208,6 +211,10 @@ impl Disk for FaultyDisk {
 
     fn read_at(&self, file: &FaultyFile, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let mut state = self.state();
+        state.reads += 1;
+        if state.read_error_at == Some(state.reads) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let cached = &state.inode(file)?.cached;
         let bytes = usize::try_from(offset)
             .ok()
@@ -347,10 +354,12 @@ struct State {
     capacity: u64,
     crashed: bool,
     calls: u64,
+    reads: u64,
     writes: u64,
     syncs: u64,
     dir_syncs: u64,
     crash_at: Option<u64>,
+    read_error_at: Option<u64>,
     write_error_at: Option<u64>,
     sync_error_at: Option<u64>,
     forget: bool,
@@ -369,10 +378,12 @@ impl Default for State {
             capacity: u64::MAX,
             crashed: false,
             calls: 0,
+            reads: 0,
             writes: 0,
             syncs: 0,
             dir_syncs: 0,
             crash_at: None,
+            read_error_at: None,
             write_error_at: None,
             sync_error_at: None,
             forget: false,
