@@ -7,12 +7,21 @@ use std::io;
 
 use crate::disk::Disk;
 
+/// The file of a step.
+#[derive(Clone)]
+pub enum Target<F> {
+    /// One that is open.
+    Open(F),
+    /// The one that the job's `Create` step of this count (from 0) made.
+    Created(usize),
+}
+
 /// One call on the medium.
 pub enum Step<F> {
     /// Write `bytes` at `offset`.
     Write {
         /// The file.
-        file: F,
+        file: Target<F>,
         /// Byte offset in it.
         offset: u64,
         /// What to write.
@@ -21,7 +30,7 @@ pub enum Step<F> {
     /// Make the file's data durable.
     Sync {
         /// The file.
-        file: F,
+        file: Target<F>,
     },
     /// Create a file with its space reserved; it comes back in [`Done::created`].
     Create {
@@ -30,17 +39,15 @@ pub enum Step<F> {
         /// Its length.
         bytes: u64,
     },
-    /// Open a file under a new name; it comes back in [`Done::created`].
-    Adopt {
-        /// The present name.
-        from: String,
-        /// The new name.
-        to: String,
-    },
     /// Remove a file; one that is not there is no error.
     Remove {
         /// Its name.
         name: String,
+    },
+    /// What was found impossible while the job was planned.
+    Fail {
+        /// Why.
+        error: String,
     },
     /// Make the names of a directory durable.
     SyncDir {
@@ -56,7 +63,7 @@ pub struct Job<D: Disk> {
 
 /// What became of a [`Job`].
 pub struct Done<D: Disk> {
-    /// Files that `Create` and `Adopt` steps opened, in their order.
+    /// Files that `Create` steps made, in their order.
     pub(crate) created: Vec<D::File>,
     /// The steps, for the reuse of their buffers.
     pub(crate) steps: Vec<Step<D::File>>,
@@ -87,21 +94,26 @@ fn run_step<D: Disk>(disk: &D, step: &Step<D::File>, created: &mut Vec<D::File>)
             file,
             offset,
             bytes,
-        } => disk.write_at(file, *offset, bytes),
-        Step::Sync { file } => disk.sync(file),
+        } => disk.write_at(resolve(file, created)?, *offset, bytes),
+        Step::Sync { file } => disk.sync(resolve(file, created)?),
         Step::Create { name, bytes } => {
             created.push(disk.create(name, *bytes)?);
-            Ok(())
-        }
-        Step::Adopt { from, to } => {
-            disk.rename(from, to)?;
-            created.push(disk.open(to)?);
             Ok(())
         }
         Step::Remove { name } => match disk.remove(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         },
+        Step::Fail { error } => Err(io::Error::other(error.clone())),
         Step::SyncDir { dir } => disk.sync_dir(dir),
+    }
+}
+
+fn resolve<'a, F>(target: &'a Target<F>, created: &'a [F]) -> io::Result<&'a F> {
+    match target {
+        Target::Open(file) => Ok(file),
+        Target::Created(index) => created
+            .get(*index)
+            .ok_or_else(|| io::Error::other("a step names a file that no step before it created")),
     }
 }

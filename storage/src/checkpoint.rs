@@ -1,0 +1,592 @@
+//! The checkpoint: makes the older half of the ring free.
+//!
+//! 1. *Move*: records there that some channel still needs go to their topic's segment, one block a job, so that
+//!    a commit never waits for more than that. Topics with little there are left for step 3.
+//! 2. *Sync* the segments, one a job.
+//! 3. *Name*: blocks at the ring's head say where the segments end, and carry the remainders of small topics.
+//! 4. *State*: catalogue and cursors go to the other state file, synced.
+//! 5. `live_from` moves; the next block says so, and when that is synced the pages are free.
+//!
+//! A crash between any two steps leaves the older copies in charge: nothing refers to bytes that are not synced.
+//! What cannot be read is damage, not a pin. A full disk stops at step 1 and names what was moved until then.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use crate::append::Append;
+use crate::block::HEADER_BYTES;
+use crate::cache::BlockKey;
+use crate::commit::Content;
+use crate::disk::{Disk, SEGMENTS_DIR};
+use crate::entry::{self, Entry, RunBuilder, SegmentImage};
+use crate::ids::{BlockNo, Seq, Ticket, TopicNo};
+use crate::job::{Done, Job, Step, Target};
+use crate::limits::{
+    CARRY_BYTES_MAX, PAGE_BYTES, RETRY_INTERVAL, RING_PARTS_CARRIED, RING_PARTS_TO_CHECKPOINT,
+    SEGMENT_BLOCK_BYTES,
+};
+use crate::state;
+use crate::store::{CommitError, Outcome, Running, Store};
+
+/// The segment that stays allocated for a full disk.
+pub(crate) const SPARE_NAME: &str = "segments/spare";
+
+/// A spare segment that could not be made is tried again this often.
+const SPARE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Garbage files removed by one job.
+const REMOVALS_PER_JOB: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Move,
+    Sync,
+    Name,
+    State,
+}
+
+/// Records of a topic that are on their way to its segment.
+struct Moving<F> {
+    append: Append<F>,
+    next: Seq,
+    through: Seq,
+}
+
+/// A checkpoint's progress.
+pub(crate) struct Checkpoint<F> {
+    phase: Phase,
+    /// Blocks before this one are to become free.
+    upto: BlockNo,
+    /// Topics to move, with the end of what has to leave the ring.
+    moves: VecDeque<(TopicNo, Seq)>,
+    /// Topics to carry.
+    carries: VecDeque<(TopicNo, Seq)>,
+    moving: Option<Moving<F>>,
+    /// Moved, not synced.
+    moved: VecDeque<Append<F>>,
+    /// Synced, not named.
+    synced: Vec<Append<F>>,
+    /// Why it cannot be completed.
+    trouble: Option<String>,
+    retry_at: Duration,
+    /// The next slice frees the spare segment's space first.
+    gives_up_spare: bool,
+    /// No spare segment is made before.
+    spare_due: Duration,
+    /// Segments of deleted topics, to be removed when the deletion is durable.
+    deleted: Vec<(Ticket, TopicNo, Vec<SegmentImage>)>,
+}
+
+impl<F> Checkpoint<F> {
+    pub(crate) fn new() -> Checkpoint<F> {
+        Checkpoint {
+            phase: Phase::Idle,
+            upto: BlockNo(0),
+            moves: VecDeque::new(),
+            carries: VecDeque::new(),
+            moving: None,
+            moved: VecDeque::new(),
+            synced: Vec::new(),
+            trouble: None,
+            retry_at: Duration::ZERO,
+            gives_up_spare: false,
+            spare_due: Duration::ZERO,
+            deleted: Vec::new(),
+        }
+    }
+
+    /// True if none is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// Blocks before this one are to become free.
+    pub(crate) fn upto(&self) -> BlockNo {
+        self.upto
+    }
+
+    /// The segments' files go when the deletion of their topic is durable.
+    pub(crate) fn release_after(
+        &mut self,
+        ticket: Ticket,
+        topic: TopicNo,
+        segments: Vec<SegmentImage>,
+    ) {
+        if !segments.is_empty() {
+            self.deleted.push((ticket, topic, segments));
+        }
+    }
+}
+
+/// Runs of one topic, for one segment block.
+pub(crate) struct RawBlock {
+    pub(crate) range: (Seq, Seq),
+    pub(crate) raw: Vec<u8>,
+}
+
+impl<D: Disk> Store<D> {
+    /// The next slice of a checkpoint, if one is under way or due.
+    pub(crate) fn checkpoint_job(&mut self, now: Duration) -> Option<Job<D>> {
+        if now < self.retry_at || now < self.checkpoint.retry_at {
+            return None;
+        }
+        if self.checkpoint.is_idle() && !self.start_checkpoint() {
+            return None;
+        }
+        loop {
+            let job = match self.checkpoint.phase {
+                Phase::Idle => return None,
+                Phase::Move => self.move_job(),
+                Phase::Sync => self.sync_job(),
+                Phase::Name => return self.name_job(now),
+                Phase::State => return Some(self.state_job()),
+            };
+            if job.is_some() {
+                return job;
+            }
+        }
+    }
+
+    /// When a checkpoint that failed is tried again.
+    pub(crate) fn checkpoint_due(&self) -> Option<Duration> {
+        let is_due = !self.checkpoint.is_idle() || self.is_half_used();
+        is_due.then_some(self.checkpoint.retry_at)
+    }
+
+    fn is_half_used(&self) -> bool {
+        self.ring.used() > self.ring.bytes / RING_PARTS_TO_CHECKPOINT
+            && self.ring.live().count() > 1
+    }
+
+    /// Chooses the blocks to free, and for each topic with records there whether they move or are carried.
+    fn start_checkpoint(&mut self) -> bool {
+        if !self.is_half_used() {
+            return false;
+        }
+        let Some(oldest) = self.ring.live_from() else {
+            return false;
+        };
+        let half = oldest.at + self.ring.used() / 2;
+        let mut newer = self.ring.live().skip(1);
+        let Some(upto) = newer
+            .find(|b| b.at >= half)
+            .or_else(|| self.ring.live().last())
+        else {
+            return false;
+        };
+        let upto = upto.place.number;
+        let mut needed = Vec::new();
+        for (number, topic) in &self.catalog.topics {
+            let (mut bytes, mut through) = (0, Seq(0));
+            for extent in topic
+                .extents
+                .iter()
+                .filter(|extent| extent.block.number < upto)
+            {
+                if self
+                    .catalog
+                    .is_any_needed(topic, extent.first, extent.end())
+                {
+                    bytes += u64::from(extent.run_bytes);
+                    through = extent.end();
+                }
+            }
+            if bytes > 0 {
+                needed.push((bytes, *number, through));
+            }
+        }
+        needed.sort_unstable_by_key(|(bytes, number, _)| (*bytes, *number));
+        let mut room = (self.ring.bytes / RING_PARTS_CARRIED).min(self.ring.free() / 2);
+        let carry_max = CARRY_BYTES_MAX.min(self.options.ring_batch_bytes_max() / 2);
+        let checkpoint = &mut self.checkpoint;
+        for (bytes, number, through) in needed {
+            if bytes < carry_max && bytes <= room {
+                room -= bytes;
+                checkpoint.carries.push_back((number, through));
+            } else {
+                checkpoint.moves.push_back((number, through));
+            }
+        }
+        checkpoint.upto = upto;
+        checkpoint.trouble = None;
+        checkpoint.phase = Phase::Move;
+        true
+    }
+
+    /// One segment block, or on to the next phase.
+    fn move_job(&mut self) -> Option<Job<D>> {
+        let moving = self.checkpoint.moving.take().or_else(|| {
+            let (topic, through) = self.checkpoint.moves.pop_front()?;
+            Some(Moving {
+                append: Append::new(topic),
+                next: Seq(0),
+                through,
+            })
+        });
+        let Some(mut moving) = moving else {
+            self.checkpoint.phase = Phase::Sync;
+            return None;
+        };
+        let topic = moving.append.topic;
+        let Some(block) = self.ring_records(topic, &mut moving.next, moving.through, None) else {
+            if !moving.append.is_empty() {
+                moving.append.close(moving.through);
+                self.checkpoint.moved.push_back(moving.append);
+            }
+            return None;
+        };
+        let (mut steps, mut created) = (Vec::new(), 0);
+        if std::mem::take(&mut self.checkpoint.gives_up_spare) {
+            steps.push(Step::Remove {
+                name: SPARE_NAME.to_owned(),
+            });
+        }
+        let planned = self.append_block(
+            &mut moving.append,
+            block.range,
+            &block.raw,
+            &mut steps,
+            &mut created,
+        );
+        if let Err(error) = planned {
+            steps = vec![Step::Fail {
+                error: error.to_string(),
+            }];
+        }
+        self.checkpoint.moving = Some(moving);
+        self.running = Some(Running::Move);
+        Some(Job { steps })
+    }
+
+    fn sync_job(&mut self) -> Option<Job<D>> {
+        let Some(append) = self.checkpoint.moved.front_mut() else {
+            self.checkpoint.phase = Phase::Name;
+            return None;
+        };
+        let mut steps = Vec::new();
+        append.sync(&mut steps);
+        self.running = Some(Running::SegmentSync);
+        Some(Job { steps })
+    }
+
+    /// A block that names the moved segments and carries remainders, as many as a block takes.
+    fn name_job(&mut self, now: Duration) -> Option<Job<D>> {
+        let mut content = Content::of(None);
+        let (named, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.checkpoint.synced)
+            .into_iter()
+            .partition(|append| self.catalog.topics.contains_key(&append.topic));
+        for append in &gone {
+            self.abandon(append);
+        }
+        for append in &named {
+            content
+                .named
+                .extend(append.images().map(|image| (append.topic, image)));
+        }
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        let bytes_max = self.options.ring_batch_bytes_max();
+        while let Some((number, through)) = self.checkpoint.carries.pop_front() {
+            let upto = Some(self.checkpoint.upto);
+            let block = self.ring_records(number, &mut Seq(0), through, upto);
+            taken.push((number, through));
+            let Some(block) = block else { continue };
+            bytes += block.raw.len() as u64;
+            content.carried.push((number, block.raw));
+            if bytes + CARRY_BYTES_MAX.min(bytes_max / 2) > bytes_max {
+                break;
+            }
+        }
+        if content.named.is_empty() && content.carried.is_empty() {
+            return self.end_naming();
+        }
+        if !content.carried.is_empty()
+            && self
+                .ring
+                .position(self.block_bytes_max(&content), 0)
+                .is_none()
+        {
+            // No room to carry: these go to their segments after all.
+            self.checkpoint.moves.extend(taken);
+            self.checkpoint
+                .moves
+                .extend(self.checkpoint.carries.drain(..));
+            content.carried.clear();
+            self.checkpoint.phase = Phase::Move;
+            if content.named.is_empty() {
+                return self.move_job();
+            }
+        }
+        let job = self.block_job(now, content, 0);
+        if job.is_none() {
+            self.checkpoint.synced = named;
+            self.checkpoint.retry_at = now + RETRY_INTERVAL;
+        }
+        job
+    }
+
+    /// All is named: the state is next, unless something could not be moved.
+    fn end_naming(&mut self) -> Option<Job<D>> {
+        if self.checkpoint.trouble.is_some() {
+            self.checkpoint.phase = Phase::Idle;
+            return None;
+        }
+        self.checkpoint.phase = Phase::State;
+        Some(self.state_job())
+    }
+
+    pub(crate) fn state_job(&mut self) -> Job<D> {
+        let generation = self.state_generation + 1;
+        let through = self.ring.last_number();
+        let bytes = state::encode(
+            &self.catalog.image(self.epoch),
+            generation,
+            through,
+            self.store_id,
+        );
+        let [even, odd] = &self.state_files;
+        let file = Target::Open(if generation % 2 == 0 { even } else { odd }.clone());
+        self.running = Some(Running::State);
+        let steps = if bytes.len() as u64 > self.state_bytes {
+            let (got, max) = (bytes.len(), self.state_bytes);
+            vec![Step::Fail {
+                error: format!("a state of {got} bytes: at most {max}"),
+            }]
+        } else {
+            vec![
+                Step::Write {
+                    file: file.clone(),
+                    offset: 0,
+                    bytes,
+                },
+                Step::Sync { file },
+            ]
+        };
+        Job { steps }
+    }
+
+    /// Takes back a slice.
+    pub(crate) fn checkpoint_done(
+        &mut self,
+        now: Duration,
+        slice: &Running<D::File>,
+        done: Done<D>,
+    ) -> Option<Outcome> {
+        let files = done.created;
+        match (slice, done.result) {
+            (Running::Move, Ok(())) => {
+                if let Some(mut moving) = self.checkpoint.moving.take() {
+                    self.append_opened(&mut moving.append, &files);
+                    self.checkpoint.moving = Some(moving);
+                }
+            }
+            (Running::Move, Err((_, error))) => return self.move_failed(now, &error),
+            (Running::SegmentSync, Ok(())) => {
+                self.checkpoint
+                    .synced
+                    .extend(self.checkpoint.moved.pop_front());
+            }
+            (Running::State, Ok(())) => {
+                self.state_generation += 1;
+                self.ring.set_live_from(self.checkpoint.upto);
+                self.catalog.drop_extents_before(self.checkpoint.upto);
+                self.checkpoint.phase = Phase::Idle;
+                self.counters.checkpoints += 1;
+                let topics: Vec<_> = self.catalog.topics.keys().copied().collect();
+                self.release_segments(topics.into_iter());
+            }
+            (_, Err((_, error))) => {
+                let text = format!("cannot write: {error}");
+                return self.checkpoint_failed(now, text);
+            }
+            (_, Ok(())) => {}
+        }
+        None
+    }
+
+    /// A topic could not be moved. A full disk spares what was moved already; anything else ends the checkpoint.
+    fn move_failed(&mut self, now: Duration, error: &io::Error) -> Option<Outcome> {
+        let text = format!("cannot write: {error}");
+        if error.kind() != io::ErrorKind::StorageFull {
+            return self.checkpoint_failed(now, text);
+        }
+        if let Some(moving) = self.checkpoint.moving.take() {
+            self.abandon(&moving.append);
+            if self.has_spare {
+                self.checkpoint
+                    .moves
+                    .push_front((moving.append.topic, moving.through));
+            }
+        }
+        if std::mem::take(&mut self.has_spare) {
+            self.checkpoint.gives_up_spare = true;
+            return None;
+        }
+        self.checkpoint.moves.clear();
+        self.checkpoint.carries.clear();
+        self.checkpoint.trouble = Some(text.clone());
+        self.fail_publishers(now, text)
+    }
+
+    /// The checkpoint ends without having freed anything. If that leaves no room for publishes, they fail.
+    pub(crate) fn checkpoint_failed(&mut self, now: Duration, text: String) -> Option<Outcome> {
+        let checkpoint = &mut self.checkpoint;
+        checkpoint.phase = Phase::Idle;
+        checkpoint.moves.clear();
+        checkpoint.carries.clear();
+        let moving = checkpoint.moving.take().map(|moving| moving.append);
+        let mut appends: Vec<_> = checkpoint.moved.drain(..).collect();
+        appends.append(&mut checkpoint.synced);
+        for append in appends.iter().chain(&moving) {
+            self.abandon(append);
+        }
+        self.fail_publishers(now, text)
+    }
+
+    fn fail_publishers(&mut self, now: Duration, text: String) -> Option<Outcome> {
+        log::error!("the ring cannot be freed: {text}");
+        self.checkpoint.retry_at = now + RETRY_INTERVAL;
+        self.trouble = Some(text.clone());
+        let reserve = self.ring.bytes / crate::limits::RING_PARTS_RESERVED;
+        let front = self.queue.units.front()?;
+        let len = front.run_bytes.min(self.options.ring_batch_bytes_max()) + PAGE_BYTES;
+        if self.ring.position(len, reserve).is_some() {
+            return None;
+        }
+        let through = self.queue.fail_all();
+        Some(Outcome {
+            through,
+            result: Err(CommitError(text)),
+        })
+    }
+
+    /// The records of a topic from `next` to below `through` that some channel needs, up to one block; `next`
+    /// moves behind them. With `before`, only those in older blocks.
+    pub(crate) fn ring_records(
+        &mut self,
+        number: TopicNo,
+        next: &mut Seq,
+        through: Seq,
+        before: Option<BlockNo>,
+    ) -> Option<RawBlock> {
+        let (mut raw, mut builder) = (Vec::new(), RunBuilder::default());
+        let mut range: Option<(Seq, Seq)> = None;
+        'extents: while *next < through {
+            let topic = self.catalog.topics.get(&number)?;
+            let Some(extent) = topic.extent_at(*next).copied() else {
+                break;
+            };
+            if extent.first >= through {
+                break;
+            }
+            let is_wanted = before.is_none_or(|before| extent.block.number < before)
+                && self
+                    .catalog
+                    .is_any_needed(topic, extent.first, extent.end());
+            let bytes = if is_wanted {
+                self.ring_block(&extent)
+            } else {
+                None
+            };
+            let run_at = extent.run_at as usize..(extent.run_at + extent.run_bytes) as usize;
+            let run = bytes
+                .as_ref()
+                .and_then(|bytes| bytes.get(run_at))
+                .and_then(entry::take);
+            let Some((Entry::Run(run), _)) = run else {
+                *next = extent.end();
+                continue;
+            };
+            let topic = self.catalog.topics.get(&number)?;
+            for record in run.located().filter(|record| record.seq >= *next) {
+                if !self.catalog.is_needed(topic, record.seq) {
+                    continue;
+                }
+                let bytes = raw.len() + builder.len();
+                if bytes > 0 && bytes + record.body.len() > SEGMENT_BLOCK_BYTES {
+                    *next = record.seq;
+                    break 'extents;
+                }
+                builder.push(number, &record, &mut raw);
+                range = Some((range.map_or(record.seq, |(first, _)| first), record.seq));
+            }
+            *next = extent.end();
+        }
+        builder.finish(number, &mut raw);
+        range.map(|range| RawBlock { range, raw })
+    }
+
+    /// A ring block through the cache; damage is said once and is no obstacle.
+    fn ring_block(&mut self, extent: &crate::catalog::Extent) -> Option<std::rc::Rc<Vec<u8>>> {
+        let key = BlockKey::Ring(extent.block.number);
+        if let Some(bytes) = self.cache.get(&key) {
+            return Some(bytes);
+        }
+        match self.read_ring_block(extent) {
+            Ok(bytes) => {
+                let bytes = std::rc::Rc::new(bytes.filter(|bytes| bytes.len() > HEADER_BYTES)?);
+                self.cache.insert(key, std::rc::Rc::clone(&bytes));
+                Some(bytes)
+            }
+            Err(error) => {
+                log::error!("{error}; the checkpoint leaves its records behind");
+                None
+            }
+        }
+    }
+
+    /// Deletions that are durable now give their segments back.
+    pub(crate) fn forget_deleted(&mut self, ticket: Option<Ticket>) {
+        let Some(ticket) = ticket else { return };
+        let deleted = std::mem::take(&mut self.checkpoint.deleted);
+        for (of, topic, segments) in deleted {
+            if of > ticket {
+                self.checkpoint.deleted.push((of, topic, segments));
+                continue;
+            }
+            for segment in segments {
+                self.garbage.push_back(segment.file_name(topic));
+            }
+        }
+    }
+
+    /// What can wait: garbage, and a spare segment for a full disk.
+    pub(crate) fn upkeep_job(&mut self, now: Duration) -> Option<Job<D>> {
+        if now < self.retry_at {
+            return None;
+        }
+        if !self.garbage.is_empty() {
+            let count = self.garbage.len().min(REMOVALS_PER_JOB);
+            let names = self.garbage.drain(..count);
+            let steps = names.map(|name| Step::Remove { name }).collect();
+            self.running = Some(Running::Removal);
+            return Some(Job { steps });
+        }
+        let wants_spare = !self.has_spare
+            && self.ring.used() > self.ring.bytes / RING_PARTS_CARRIED
+            && now >= self.checkpoint.spare_due;
+        if !wants_spare {
+            return None;
+        }
+        self.checkpoint.spare_due = now + SPARE_INTERVAL;
+        let bytes = self.options.segment_bytes;
+        if self.disk.free_bytes().unwrap_or(0) < 4 * bytes {
+            return None;
+        }
+        let create = Step::Create {
+            name: SPARE_NAME.to_owned(),
+            bytes,
+        };
+        self.running = Some(Running::Spare);
+        Some(Job {
+            steps: vec![create, Step::SyncDir { dir: SEGMENTS_DIR }],
+        })
+    }
+
+    /// When upkeep has something to do.
+    pub(crate) fn upkeep_due(&self) -> Option<Duration> {
+        (!self.garbage.is_empty()).then_some(Duration::ZERO)
+    }
+}

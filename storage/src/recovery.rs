@@ -1,0 +1,625 @@
+//! Opening a store: what counts is found, its end is made certain, and only then is it open.
+//!
+//! | case | decision |
+//! |---|---|
+//! | no identity, no ring with blocks | a fresh store is made; identity last |
+//! | no identity, a ring with blocks | refused: this is loss, not a fresh store |
+//! | identity, ring and state | blocks from `live_from` are replayed on the state |
+//! | identity and ring, no state, ring never checkpointed | blocks are replayed on an empty state |
+//! | identity and ring, state lost | topics come back from segments and ring, undelivered channels are gone; said so |
+//! | identity, no ring | state and segments come back, a new ring is made; said so |
+//! | a segment that is named and not there | its records are damage, counted when a channel misses them |
+//! | a segment file that nothing names | removed, unless there was damage |
+//!
+//! Recovery reads ring and state, never the backlog. Its first write is a block of a new epoch; that, and all that
+//! was read, is synced before the store is open. A crash on the way changes nothing of this.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::block::{HEADER_BYTES, Header, Place};
+use crate::cache::Cache;
+use crate::catalog::{Catalog, Extent, Topic};
+use crate::chain::{self, Chain};
+use crate::checkpoint::{Checkpoint, SPARE_NAME};
+use crate::commit::Content;
+use crate::disk::{Disk, SEGMENTS_DIR, TOP_DIR};
+use crate::entry::{self, Entry};
+use crate::files::SegmentFiles;
+use crate::identity::{self, Identity};
+use crate::ids::{BlockNo, TopicNo};
+use crate::job::run_job;
+use crate::limits::{EPOCHS_SKIPPED_AFTER_LOSS, PAGE_BYTES, RING_PARTS_PER_DELTAS};
+use crate::options::{Options, OptionsError};
+use crate::queue::Queue;
+use crate::ring::Ring;
+use crate::salvage;
+use crate::state::{self, Image};
+use crate::store::{Counters, Running, Stamp, Store};
+
+/// The ring's file.
+pub(crate) const RING_NAME: &str = "ring";
+/// A ring while it is made to replace a lost one.
+const NEW_RING_NAME: &str = "ring.new";
+
+/// A store that cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// An option is out of its bounds.
+    #[error(transparent)]
+    Options(OptionsError),
+    /// The medium fails.
+    #[error("cannot {doing}: {error}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// How it failed.
+        error: io::Error,
+    },
+    /// There is a ring with data and no readable identity.
+    #[error(
+        "the file `identity` is missing or damaged, but `ring` has data: this is no fresh store. \
+         Put the file back, or move the directory's contents away to start anew"
+    )]
+    IdentityLost,
+}
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The store was made just now.
+    pub is_fresh: bool,
+    /// Ring blocks replayed.
+    pub blocks: u64,
+    /// Bytes read from ring and state.
+    pub read_bytes: u64,
+    /// Live blocks of the ring that are broken.
+    pub damaged_blocks: u64,
+    /// The ring was lost.
+    pub is_ring_lost: bool,
+    /// The state was lost.
+    pub is_state_lost: bool,
+}
+
+impl RecoveryReport {
+    /// True if something is lost.
+    pub fn has_damage(&self) -> bool {
+        self.damaged_blocks > 0 || self.is_ring_lost || self.is_state_lost
+    }
+}
+
+fn doing(doing: &'static str) -> impl Fn(io::Error) -> OpenError {
+    move |error| OpenError::Io { doing, error }
+}
+
+impl<D: Disk> Store<D> {
+    /// Opens the store on `disk`, or makes one. `seed` is the source of a fresh store's id. Blocks until the store
+    /// is recovered and that is durable.
+    ///
+    /// # Errors
+    /// Options out of bounds, a failing medium, an identity that is lost.
+    pub fn open(
+        disk: Arc<D>,
+        mut options: Options,
+        seed: u64,
+        stamp: Stamp,
+    ) -> Result<(Store<D>, RecoveryReport), OpenError> {
+        options.validate()?;
+        let mut report = RecoveryReport::default();
+        let identity = match read_identity(&*disk)? {
+            Some(identity) => identity,
+            None if has_ring_blocks(&*disk)? => return Err(OpenError::IdentityLost),
+            None => {
+                report.is_fresh = true;
+                create(&*disk, &options, seed).map_err(doing("make a store"))?
+            }
+        };
+        if identity.ring_bytes != options.ring_bytes {
+            log::warn!(
+                "the ring has {} bytes, fixed when the store was made; the option says {}",
+                identity.ring_bytes,
+                options.ring_bytes,
+            );
+            options.ring_bytes = identity.ring_bytes;
+        }
+        let states = open_states(&*disk, &options).map_err(doing("open the state"))?;
+        let state = states
+            .newest(&*disk, identity.store_id)
+            .map_err(doing("read the state"))?;
+        let ring = read_ring(&*disk, &identity).map_err(doing("read the ring"))?;
+        let mut store = match ring {
+            Some((file, chain)) => Self::replay(
+                disk,
+                options,
+                &identity,
+                states,
+                state,
+                file,
+                chain,
+                &mut report,
+            )?,
+            None => {
+                report.is_ring_lost = true;
+                Self::without_ring(disk, options, &identity, states, state, seed)?
+            }
+        };
+        store.opened_at = stamp.now;
+        store
+            .tidy_segments(&report)
+            .map_err(doing("list segments"))?;
+        store
+            .make_certain(stamp)
+            .map_err(doing("write the first block"))?;
+        Ok((store, report))
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all that recovery has read so far"
+    )]
+    fn replay(
+        disk: Arc<D>,
+        options: Options,
+        identity: &Identity,
+        states: States<D::File>,
+        state: Option<(state::Header, Image)>,
+        file: D::File,
+        chain: Chain,
+        report: &mut RecoveryReport,
+    ) -> Result<Store<D>, OpenError> {
+        report.damaged_blocks = chain.damaged;
+        let starts_whole = chain
+            .blocks
+            .first()
+            .is_some_and(|first| first.previous.number.0 == 0);
+        let is_state_lost = match &state {
+            Some((header, _)) => header.through.0 + 1 < chain.live_from.number.0 && !starts_whole,
+            None => !starts_whole || identity.is_salvaged,
+        };
+        let (header, image) = state.unzip();
+        let image = image.unwrap_or_default();
+        let through = header.map(|header| header.through).unwrap_or_default();
+        let mut catalog = Catalog::from_image(&image);
+        if is_state_lost {
+            report.is_state_lost = true;
+            let raw_max = options.segment_raw_bytes_max();
+            salvage::import_segments(&disk, &mut catalog, raw_max)
+                .map_err(doing("scan segments"))?;
+        }
+        let mut epoch = chain.epoch.max(image.epoch) + 1;
+        if report.has_damage() {
+            epoch += EPOCHS_SKIPPED_AFTER_LOSS;
+        }
+        for header in &chain.blocks {
+            let block = chain::payload(&*disk, &file, identity.ring_id, header)
+                .map_err(doing("read the ring"))?;
+            let Some(block) = block else {
+                report.damaged_blocks += 1;
+                continue;
+            };
+            report.blocks += 1;
+            report.read_bytes += block.len() as u64;
+            replay_block(&mut catalog, header, &block, through);
+        }
+        report.read_bytes += identity.ring_bytes;
+        let ring = Ring::recovered(
+            file,
+            identity.ring_bytes,
+            &chain.blocks,
+            chain.live_from,
+            chain.synced_through,
+            chain.next_number,
+        );
+        let generation = header.map(|header| header.generation).unwrap_or_default();
+        let mut store = Self::assemble(disk, options, identity, states, catalog, ring, epoch);
+        store.state_generation = generation;
+        if is_state_lost {
+            store.write_state().map_err(doing("write the state"))?;
+        }
+        Ok(store)
+    }
+
+    /// The ring is lost: state and segments come back, the ring starts anew under another id.
+    fn without_ring(
+        disk: Arc<D>,
+        options: Options,
+        identity: &Identity,
+        states: States<D::File>,
+        state: Option<(state::Header, Image)>,
+        seed: u64,
+    ) -> Result<Store<D>, OpenError> {
+        log::error!(
+            "the ring is lost, and with it what was published last; segments are redelivered"
+        );
+        let (header, image) = state.unzip();
+        let image = image.unwrap_or_default();
+        let mut catalog = Catalog::from_image(&image);
+        let raw_max = options.segment_raw_bytes_max();
+        let seen = salvage::import_segments(&disk, &mut catalog, raw_max)
+            .map_err(doing("scan segments"))?;
+        let epoch = image.epoch.max(seen) + 1 + EPOCHS_SKIPPED_AFTER_LOSS;
+        let through = header.map(|header| header.through).unwrap_or_default();
+        // Far above every number that the lost ring can have had.
+        let first = BlockNo(through.0 + (1 << 32));
+        let ring_id = mix(identity.ring_id ^ mix(seed));
+        let identity = Identity {
+            ring_id,
+            is_salvaged: true,
+            ..*identity
+        };
+        keep_aside(&*disk, RING_NAME).map_err(doing("put the lost ring aside"))?;
+        let (file, block) = make_ring(&*disk, NEW_RING_NAME, &identity, epoch, first)
+            .map_err(doing("make a ring"))?;
+        let ring = Ring::recovered(
+            file,
+            identity.ring_bytes,
+            &[block],
+            block.place,
+            BlockNo(0),
+            BlockNo(first.0 + 1),
+        );
+        let generation = header.map(|header| header.generation).unwrap_or_default();
+        let mut store = Self::assemble(
+            Arc::clone(&disk),
+            options,
+            &identity,
+            states,
+            catalog,
+            ring,
+            epoch,
+        );
+        store.state_generation = generation;
+        store.write_state().map_err(doing("write the state"))?;
+        write_identity(&*disk, &identity, Some(NEW_RING_NAME)).map_err(doing("make a ring"))?;
+        Ok(store)
+    }
+
+    fn assemble(
+        disk: Arc<D>,
+        options: Options,
+        identity: &Identity,
+        states: States<D::File>,
+        catalog: Catalog,
+        ring: Ring<D::File>,
+        epoch: u32,
+    ) -> Store<D> {
+        let ops_bytes_max = (options.ring_bytes / RING_PARTS_PER_DELTAS) as usize;
+        Store {
+            files: SegmentFiles::new(Arc::clone(&disk)),
+            disk,
+            store_id: identity.store_id,
+            ring_id: identity.ring_id,
+            epoch,
+            id_count: 0,
+            opened_at: std::time::Duration::ZERO,
+            ring,
+            state_files: states.files,
+            state_generation: 0,
+            state_bytes: states.bytes,
+            catalog,
+            queue: Queue::new(options.ring_batch_bytes_max(), ops_bytes_max),
+            cache: Cache::new(options.cache_bytes as usize),
+            checkpoint: Checkpoint::new(),
+            running: None,
+            garbage: VecDeque::new(),
+            has_spare: false,
+            counters: Counters::default(),
+            trouble: None,
+            retry_at: std::time::Duration::ZERO,
+            gather_until: std::time::Duration::ZERO,
+            job_started: std::time::Duration::ZERO,
+            committed_last: false,
+            deltas_due: None,
+            flushing: false,
+            reading: None,
+            scratch: Vec::new(),
+            options,
+        }
+    }
+
+    /// Finds segment files that nothing names, and the spare; numbers of files that are there are not given again.
+    fn tidy_segments(&mut self, report: &RecoveryReport) -> io::Result<()> {
+        for name in self.disk.list(SEGMENTS_DIR)? {
+            if name == SPARE_NAME {
+                self.has_spare = true;
+                continue;
+            }
+            let topic = salvage::parse_file_name(&name).and_then(|(number, segment)| {
+                self.catalog
+                    .topics
+                    .get_mut(&number)
+                    .map(|topic| (topic, segment))
+            });
+            let is_named = topic.is_some_and(|(topic, segment)| {
+                topic.next_segment = topic.next_segment.max(segment.saturating_add(1));
+                topic
+                    .segments
+                    .iter()
+                    .any(|known| known.image.number == segment)
+            });
+            if !is_named && !report.has_damage() {
+                self.garbage.push_back(name);
+            }
+        }
+        // Only ephemeral channels followed the end, and they went with the last run.
+        let alone = |topic: &&Topic| topic.channels.is_empty() && topic.standing.is_none();
+        let topics = self.catalog.topics.iter().filter(|(_, topic)| alone(topic));
+        let stand: Vec<_> = topics
+            .map(|(no, topic)| (*no, topic.paused, topic.end))
+            .collect();
+        for (topic, paused, end) in stand {
+            self.distribute(topic, paused, Some(end));
+        }
+        let topics: Vec<TopicNo> = self.catalog.topics.keys().copied().collect();
+        if !report.has_damage() {
+            self.release_segments(topics.into_iter());
+        }
+        Ok(())
+    }
+
+    /// Writes the first block of the epoch and syncs all that recovery relies on: after a kill it may have read
+    /// pages that no sync has covered.
+    fn make_certain(&mut self, stamp: Stamp) -> io::Result<()> {
+        let content = Content::of(self.queue.pop());
+        let job = self.block_job(stamp.now, content, 0);
+        let Some(job) = job else {
+            return Err(io::Error::other("the ring has no free page"));
+        };
+        for file in &self.state_files {
+            self.disk.sync(file)?;
+        }
+        let done = run_job(&*self.disk, job);
+        if let Err((_, error)) = done.result {
+            return Err(error);
+        }
+        self.handle_done(stamp.now, done);
+        self.counters = Counters::default();
+        Ok(())
+    }
+
+    /// Writes the state on the calling thread.
+    fn write_state(&mut self) -> io::Result<()> {
+        let job = self.state_job();
+        let done = run_job(&*self.disk, job);
+        self.running = None::<Running<D::File>>;
+        done.result.map_err(|(_, error)| error)?;
+        self.state_generation += 1;
+        Ok(())
+    }
+}
+
+/// Applies a block. What the state includes already is not applied again; records are placed in any case.
+fn replay_block(catalog: &mut Catalog, header: &Header, block: &[u8], through: BlockNo) {
+    let payload = block.get(HEADER_BYTES..).unwrap_or_default();
+    let mut rest = payload;
+    while let Some((entry, after)) = entry::take(rest) {
+        let at = HEADER_BYTES + payload.len() - rest.len();
+        let bytes = rest.len() - after.len();
+        match entry {
+            Entry::Run(run) => {
+                if let Some(topic) = catalog.topics.get_mut(&run.topic) {
+                    topic.place(Extent {
+                        first: run.first_seq,
+                        count: run.count,
+                        block: header.place,
+                        run_at: at as u32,
+                        run_bytes: bytes as u32,
+                    });
+                }
+            }
+            entry if header.place.number > through => catalog.apply(&entry),
+            _ => {}
+        }
+        rest = after;
+    }
+}
+
+fn read_identity<D: Disk>(disk: &D) -> Result<Option<Identity>, OpenError> {
+    let file = match disk.open(identity::FILE_NAME) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(doing("open the identity")(error)),
+    };
+    let mut bytes = [0; identity::BYTES];
+    match disk.read_at(&file, 0, &mut bytes) {
+        Ok(()) => Ok(Identity::decode(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(doing("read the identity")(error)),
+    }
+}
+
+/// True if a ring is there that was ever written to: its first page is not zero, or it is not a whole ring.
+fn has_ring_blocks<D: Disk>(disk: &D) -> Result<bool, OpenError> {
+    let Ok(file) = disk.open(RING_NAME) else {
+        return Ok(false);
+    };
+    let states = state::FILE_NAMES.iter().any(|name| {
+        let mut page = [0; state::HEADER_BYTES];
+        let read = disk
+            .open(name)
+            .and_then(|file| disk.read_at(&file, 0, &mut page));
+        read.is_ok() && page.iter().any(|byte| *byte != 0)
+    });
+    let segments = disk.list(SEGMENTS_DIR).map_err(doing("list segments"))?;
+    let bytes = disk.len(&file).map_err(doing("read the ring"))?;
+    let mut page = vec![0; PAGE_BYTES as usize];
+    let mut blocks = 0;
+    let mut at = 0;
+    while at + PAGE_BYTES <= bytes {
+        disk.read_at(&file, at, &mut page)
+            .map_err(doing("read the ring"))?;
+        blocks += u64::from(page.iter().any(|byte| *byte != 0));
+        at += PAGE_BYTES;
+    }
+    // A store whose making was interrupted has at most its first, empty block, and nothing else.
+    Ok(states || blocks > 1 || segments.iter().any(|name| name != SPARE_NAME))
+}
+
+/// Makes a store: ring with its first block, state files, directory, and the identity last.
+fn create<D: Disk>(disk: &D, options: &Options, seed: u64) -> io::Result<Identity> {
+    let store_id = mix(seed);
+    let identity = Identity {
+        store_id,
+        ring_id: mix(store_id),
+        ring_bytes: options.ring_bytes,
+        is_salvaged: false,
+    };
+    make_ring(disk, RING_NAME, &identity, 0, BlockNo(1))?;
+    for name in state::FILE_NAMES {
+        let file = disk.create(name, options.state_bytes())?;
+        write_zeros(disk, &file, 0, options.state_bytes())?;
+        disk.sync(&file)?;
+    }
+    disk.sync_dir(TOP_DIR)?;
+    write_identity(disk, &identity, None)?;
+    Ok(identity)
+}
+
+/// Makes a ring with one empty block. Zeros are written, not only reserved: a page that was never written costs
+/// metadata at its first sync.
+fn make_ring<D: Disk>(
+    disk: &D,
+    name: &str,
+    identity: &Identity,
+    epoch: u32,
+    number: BlockNo,
+) -> io::Result<(D::File, Header)> {
+    let file = disk.create(name, identity.ring_bytes)?;
+    write_zeros(disk, &file, 0, identity.ring_bytes)?;
+    let place = Place { number, offset: 0 };
+    let mut header = Header {
+        place,
+        epoch,
+        payload_bytes: 0,
+        payload_crc: 0,
+        previous: Place::default(),
+        previous_crc: 0,
+        live_from: place,
+        synced_through: BlockNo(0),
+        crc: 0,
+    };
+    let mut block = vec![0; HEADER_BYTES];
+    header.seal(&mut block, identity.ring_id);
+    disk.write_at(&file, 0, &block)?;
+    disk.sync(&file)?;
+    Ok((file, header))
+}
+
+/// Puts an identity in place, and a ring that is to go with it.
+fn write_identity<D: Disk>(
+    disk: &D,
+    identity: &Identity,
+    new_ring: Option<&str>,
+) -> io::Result<()> {
+    let file = disk.create(identity::NEW_FILE_NAME, identity::BYTES as u64)?;
+    disk.write_at(&file, 0, &identity.encode())?;
+    disk.sync(&file)?;
+    if let Some(new_ring) = new_ring {
+        disk.rename(new_ring, RING_NAME)?;
+    }
+    disk.rename(identity::NEW_FILE_NAME, identity::FILE_NAME)?;
+    disk.sync_dir(TOP_DIR)
+}
+
+/// Renames a damaged file to the first free `NAME.lost-N`; one that is not there is no error.
+fn keep_aside<D: Disk>(disk: &D, name: &str) -> io::Result<()> {
+    let names = disk.list(TOP_DIR)?;
+    if !names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    let free = (1..u32::MAX)
+        .map(|n| format!("{name}.lost-{n}"))
+        .find(|n| !names.contains(n));
+    disk.rename(name, &free.unwrap_or_else(|| format!("{name}.lost")))
+}
+
+fn read_ring<D: Disk>(disk: &D, identity: &Identity) -> io::Result<Option<(D::File, Chain)>> {
+    let file = match disk.open(RING_NAME) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if disk.len(&file)? < identity.ring_bytes {
+        return Ok(None);
+    }
+    let chain = chain::read(disk, &file, identity.ring_bytes, identity.ring_id)?;
+    Ok(chain.map(|chain| (file, chain)))
+}
+
+/// The two state files.
+struct States<F> {
+    files: [F; 2],
+    bytes: u64,
+}
+
+/// Opens the state files, makes one that is missing and lengthens those that larger limits have outgrown.
+fn open_states<D: Disk>(disk: &D, options: &Options) -> io::Result<States<D::File>> {
+    let wanted = options.state_bytes();
+    let mut bytes = u64::MAX;
+    let mut open = |name: &str| {
+        let file = match disk.open(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(name, wanted),
+            opened => opened,
+        }?;
+        let len = disk.len(&file)?;
+        write_zeros(disk, &file, len, wanted)?;
+        bytes = bytes.min(len.max(wanted));
+        Ok::<_, io::Error>(file)
+    };
+    let [even, odd] = state::FILE_NAMES;
+    let files = [open(even)?, open(odd)?];
+    Ok(States { files, bytes })
+}
+
+impl<F> States<F> {
+    /// The newest whole state.
+    fn newest<D: Disk<File = F>>(
+        &self,
+        disk: &D,
+        store_id: u64,
+    ) -> io::Result<Option<(state::Header, Image)>> {
+        let mut newest: Option<(state::Header, Image)> = None;
+        for file in &self.files {
+            let mut head = [0; state::HEADER_BYTES];
+            disk.read_at(file, 0, &mut head)?;
+            let header = state::Header::decode(&head, store_id)
+                .filter(|header| u64::from(header.payload_bytes) <= self.bytes);
+            let Some(header) = header else { continue };
+            let mut payload = vec![0; header.payload_bytes as usize];
+            disk.read_at(file, state::HEADER_BYTES as u64, &mut payload)?;
+            let Some(image) = header.image(&payload, store_id) else {
+                continue;
+            };
+            if newest
+                .as_ref()
+                .is_none_or(|(other, _)| other.generation < header.generation)
+            {
+                newest = Some((header, image));
+            }
+        }
+        Ok(newest)
+    }
+}
+
+fn write_zeros<D: Disk>(disk: &D, file: &D::File, from: u64, to: u64) -> io::Result<()> {
+    const CHUNK_BYTES: u64 = 64 * 1024;
+    let zeros = vec![0; CHUNK_BYTES as usize];
+    let mut at = from;
+    while at < to {
+        let len = CHUNK_BYTES.min(to - at) as usize;
+        disk.write_at(file, at, zeros.get(..len).unwrap_or_default())?;
+        at += len as u64;
+    }
+    Ok(())
+}
+
+/// SplitMix64's finalizer (Steele, Lea, Flood 2014): spreads a seed over all bits.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
