@@ -1,5 +1,12 @@
 //! What the simulated medium keeps and loses, rule by rule, and that it otherwise does what Linux does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 use std::io::ErrorKind;
 
 use storage::disk::{
