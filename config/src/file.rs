@@ -276,8 +276,8 @@ impl Default for Broker {
             heartbeat_interval_max: Span(Duration::from_secs(60)),
             connections_max: 128,
             topics_max: 1000,
-            channels_max: 2000,
-            outstanding_max: 50_000,
+            channels_max: 3000,
+            outstanding_max: 32 * 1024,
         }
     }
 }
@@ -293,7 +293,7 @@ impl Default for Ring {
 impl Default for Segment {
     fn default() -> Self {
         Self {
-            bytes: Bytes(4 << 20),
+            bytes: Bytes(8 << 20),
         }
     }
 }
@@ -301,7 +301,7 @@ impl Default for Segment {
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            bytes: Bytes(1 << 20),
+            bytes: Bytes(512 << 10),
         }
     }
 }
@@ -311,7 +311,7 @@ impl Default for Memory {
         Self {
             max: Bytes(96 << 20),
             bodies: Bytes(8 << 20),
-            pending: Bytes(6 << 20),
+            pending: Bytes(8 << 20),
         }
     }
 }

@@ -7,12 +7,15 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Flash is written and read in pages of this size; the ring and segments are whole pages.
+/// Flash is written and read in pages of this size.
 pub const PAGE_BYTES: u64 = 4 * KIB;
 
 /// A block is at most this share of the ring: what is larger goes straight to a segment, so that one
 /// publisher cannot fill the ring by itself.
 pub const RING_BLOCKS_MIN: u64 = 16;
+
+/// `ring.bytes` is a multiple of this, so that the largest block is whole pages.
+pub const RING_BYTES_UNIT: u64 = RING_BLOCKS_MIN * PAGE_BYTES;
 
 /// The smallest useful block: an event and its header on a few pages, with room for a burst.
 pub const BLOCK_BYTES_MIN: u64 = 64 * KIB;
@@ -116,14 +119,20 @@ pub const MEMORY_TOPIC_BYTES: u64 = 2 * KIB;
 pub const MEMORY_CHANNEL_BYTES: u64 = KIB;
 
 /// One message in flight, requeued or deferred: an entry in the channel's set, one in the timers',
-/// its slot in the finished set; no body.
-pub const MEMORY_OUTSTANDING_BYTES: u64 = 128;
+/// its slot in the finished set, its part of the state; no body.
+pub const MEMORY_OUTSTANDING_BYTES: u64 = 192;
+
+/// Blocks of segments in memory at once: one that is packed, its packed form, one that is read.
+pub const MEMORY_SEGMENT_BLOCKS: u64 = 3;
+
+/// One block of a segment beside the largest message, which makes it as much larger.
+pub const MEMORY_SEGMENT_BLOCK_BYTES: u64 = 128 * KIB;
 
 /// What the registry holds at its bound of entries (lookupd's `limits.rs`).
 pub const MEMORY_REGISTRY_BYTES: u64 = 10 * MIB;
 
 const _: () = assert!(*RING_BYTES.start() / RING_BLOCKS_MIN >= BLOCK_BYTES_MIN);
-const _: () = assert!(*RING_BYTES.start() % PAGE_BYTES == 0);
+const _: () = assert!(*RING_BYTES.start() % RING_BYTES_UNIT == 0);
 const _: () = assert!(*SEGMENT_BYTES.start() % PAGE_BYTES == 0);
 // The largest message has a segment that holds two of it, and pools that hold one.
 const _: () = assert!(*SEGMENT_BYTES.end() >= 2 * (*MESSAGE_BYTES.end() + RECORD_OVERHEAD_BYTES));

@@ -62,6 +62,11 @@ impl MemoryEstimate {
                 limits::MEMORY_TOPIC_BYTES,
             ),
             (
+                "segment blocks",
+                limits::MEMORY_SEGMENT_BLOCKS,
+                limits::MEMORY_SEGMENT_BLOCK_BYTES + u64::from(storage.message_bytes_max),
+            ),
+            (
                 "channels",
                 u64::from(storage.channels_max),
                 limits::MEMORY_CHANNEL_BYTES,
@@ -104,12 +109,12 @@ impl MemoryEstimate {
 }
 
 impl RouteOptions {
-    /// Bytes that the route's batches hold at most: those sent and not answered, and the one that is
-    /// being filled. A batch is at most `batch_bytes`, or one larger message.
+    /// Bytes of messages that the route holds at most: its batches under way, the one that gathers, and
+    /// one largest message.
     #[must_use]
     pub fn memory_bytes_max(&self, message_bytes_max: u32) -> u64 {
-        let batch = u64::from(self.batch_bytes.max(message_bytes_max));
-        batch.saturating_mul(u64::from(self.in_flight_batches) + 1)
+        let batches = u64::from(self.in_flight_batches) + 1;
+        u64::from(self.batch_bytes) * batches + u64::from(message_bytes_max)
     }
 }
 

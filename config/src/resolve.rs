@@ -18,6 +18,9 @@ use crate::options::{
 };
 use crate::size::{Bytes, format_bytes};
 
+/// What a batch of one largest message needs beside the body, generously: a page.
+const BATCH_OVERHEAD_BYTES: u32 = 4096;
+
 /// The store's directory when neither the file nor systemd names one.
 const DATA_PATH_FALLBACK: &str = "nsq-edge-data";
 
@@ -59,7 +62,8 @@ impl Config {
             .message_bytes_max
             .0
             .min(*limits::MESSAGE_BYTES.end());
-        let largest = message.max(self.broker.body_bytes_max.0.min(*limits::BODY_BYTES.end()));
+        let one = message + u64::from(BATCH_OVERHEAD_BYTES);
+        let largest = one.max(self.broker.body_bytes_max.0.min(*limits::BODY_BYTES.end()));
         let segment = segment_bytes_min(message).next_multiple_of(1 << 20);
         self.segment.bytes = self.segment.bytes.max(Bytes(segment));
         self.memory.bodies = self.memory.bodies.max(Bytes(largest));
@@ -167,7 +171,12 @@ impl Config {
             own.body_bytes_max,
             &limits::BODY_BYTES,
         )?;
-        let segment_bytes = pages("segment.bytes", self.segment.bytes, &limits::SEGMENT_BYTES)?;
+        let segment_bytes = whole(
+            "segment.bytes",
+            self.segment.bytes,
+            &limits::SEGMENT_BYTES,
+            limits::PAGE_BYTES,
+        )?;
         let least = segment_bytes_min(u64::from(message_bytes_max));
         if segment_bytes < least {
             let bound = format!(
@@ -179,11 +188,16 @@ impl Config {
             return Err(bad("segment.bytes", self.segment.bytes, bound));
         }
         Ok(StorageOptions {
-            ring_bytes: pages("ring.bytes", self.ring.bytes, &limits::RING_BYTES)?,
+            ring_bytes: whole(
+                "ring.bytes",
+                self.ring.bytes,
+                &limits::RING_BYTES,
+                limits::RING_BYTES_UNIT,
+            )?,
             segment_bytes,
             message_bytes_max,
-            // A PUB may be as large as a message, an MPUB as a body: whichever is larger.
-            batch_bytes_max: body_bytes_max.max(message_bytes_max),
+            // A PUB may be as large as a message, an MPUB as a body.
+            batch_bytes_max: body_bytes_max.max(message_bytes_max + BATCH_OVERHEAD_BYTES),
             topics_max: number("broker.topics_max", own.topics_max, &limits::TOPICS)?,
             channels_max: number("broker.channels_max", own.channels_max, &limits::CHANNELS)?,
             outstanding_max: number(
@@ -199,16 +213,19 @@ impl Config {
     /// A pool must hold the largest body, or that body could never be taken.
     fn pool(&self, key: &str, value: Bytes) -> Result<u32, ConfigError> {
         let size = bytes_u32(key, value, &limits::POOL_BYTES)?;
-        for (other, least) in [
-            ("broker.body_bytes_max", self.broker.body_bytes_max),
-            ("broker.message_bytes_max", self.broker.message_bytes_max),
+        let message = self.broker.message_bytes_max;
+        let one_message = Bytes(message.0.saturating_add(u64::from(BATCH_OVERHEAD_BYTES)));
+        for (other, largest, least) in [
+            (
+                "broker.body_bytes_max",
+                self.broker.body_bytes_max,
+                self.broker.body_bytes_max,
+            ),
+            ("broker.message_bytes_max", message, one_message),
         ] {
             if value < least {
-                return Err(bad(
-                    key,
-                    value,
-                    format!("must be at least {other} ({least})"),
-                ));
+                let bound = format!("must be at least {least}, to hold {other} ({largest})");
+                return Err(bad(key, value, bound));
             }
         }
         Ok(size)
@@ -361,11 +378,20 @@ fn bytes(key: &str, value: Bytes, range: &RangeInclusive<u64>) -> Result<u64, Co
     Err(bad(key, value, between(range, format_bytes)))
 }
 
-fn pages(key: &str, value: Bytes, range: &RangeInclusive<u64>) -> Result<u64, ConfigError> {
+/// A size that is a multiple of a unit.
+fn whole(
+    key: &str,
+    value: Bytes,
+    range: &RangeInclusive<u64>,
+    unit: u64,
+) -> Result<u64, ConfigError> {
     let size = bytes(key, value, range)?;
-    if size % limits::PAGE_BYTES != 0 {
-        let bound = format!("must be a multiple of {}", format_bytes(limits::PAGE_BYTES));
-        return Err(bad(key, value, bound));
+    if size % unit != 0 {
+        return Err(bad(
+            key,
+            value,
+            format!("must be a multiple of {}", format_bytes(unit)),
+        ));
     }
     Ok(size)
 }

@@ -87,7 +87,7 @@ fn a_bound_names_key_value_and_range() {
     );
     assert_eq!(
         error("[ring]\nbytes = 1048577"),
-        "ring.bytes = 1048577B: must be a multiple of 4KiB"
+        "ring.bytes = 1048577B: must be a multiple of 64KiB"
     );
     assert_eq!(
         error("[broker]\nmsg_timeout = \"25h\""),
@@ -110,13 +110,13 @@ fn a_bound_names_key_value_and_range() {
 #[test]
 fn a_relation_names_both_sides() {
     assert_eq!(
-        error("[broker]\nmessage_bytes_max = \"3MiB\""),
-        "segment.bytes = 4MiB: must be at least 6152KiB: a segment holds two largest messages \
-         (broker.message_bytes_max = 3MiB)"
+        error("[broker]\nmessage_bytes_max = \"5MiB\""),
+        "segment.bytes = 8MiB: must be at least 10248KiB: a segment holds two largest messages \
+         (broker.message_bytes_max = 5MiB)"
     );
     assert_eq!(
         error("[memory]\nbodies = \"4MiB\""),
-        "memory.bodies = 4MiB: must be at least broker.body_bytes_max (5MiB)"
+        "memory.bodies = 4MiB: must be at least 5MiB, to hold broker.body_bytes_max (5MiB)"
     );
     assert_eq!(
         error("[broker]\nmsg_timeout = \"20m\""),
@@ -124,7 +124,7 @@ fn a_relation_names_both_sides() {
     );
     let line = error("[broker]\nconnections_max = 2000");
     assert!(
-        line.starts_with("memory.max = 96MiB: the worst case is 152 MiB = program 6MiB + "),
+        line.starts_with("memory.max = 96MiB: the worst case is 160 MiB = program 6MiB + "),
         "{line}"
     );
     assert!(line.contains("connections 2064 x 52KiB"), "{line}");
