@@ -203,6 +203,13 @@ impl Links {
             })
     }
 
+    /// The shortest message time-out that the brokers of the links that are up have told.
+    pub fn msg_timeout(&self) -> Option<Duration> {
+        self.open()
+            .filter_map(|(_, connection)| connection.msg_timeout())
+            .min()
+    }
+
     /// Among the links that are up and have fewer than `window` publishes unanswered, the one with
     /// the fewest; of several, any.
     pub fn least_loaded(&mut self, window: usize) -> Option<LinkId> {
