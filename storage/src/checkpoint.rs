@@ -15,28 +15,20 @@ use std::io;
 use std::time::Duration;
 
 use crate::append::Append;
-use crate::block::HEADER_BYTES;
-use crate::cache::BlockKey;
 use crate::commit::Content;
-use crate::disk::{Disk, SEGMENTS_DIR};
-use crate::entry::{self, Entry, RunBuilder, SegmentImage};
+use crate::disk::Disk;
+use crate::entry::SegmentImage;
 use crate::ids::{BlockNo, Seq, Ticket, TopicNo};
 use crate::job::{Done, Job, Step, Target};
 use crate::limits::{
     CARRY_BYTES_MAX, PAGE_BYTES, RETRY_INTERVAL, RING_PARTS_CARRIED, RING_PARTS_TO_CHECKPOINT,
-    SEGMENT_BLOCK_BYTES,
 };
 use crate::state;
-use crate::store::{CommitError, Outcome, Running, Store};
+use crate::store::{Running, Store};
+use crate::types::{CommitError, Outcome};
 
 /// The segment that stays allocated for a full disk.
 pub(crate) const SPARE_NAME: &str = "segments/spare";
-
-/// A spare segment that could not be made is tried again this often.
-const SPARE_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Garbage files removed by one job.
-const REMOVALS_PER_JOB: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -74,9 +66,9 @@ pub(crate) struct Checkpoint<F> {
     /// The next slice frees the spare segment's space first.
     gives_up_spare: bool,
     /// No spare segment is made before.
-    spare_due: Duration,
+    pub(crate) spare_due: Duration,
     /// Segments of deleted topics, to be removed when the deletion is durable.
-    deleted: Vec<(Ticket, TopicNo, Vec<SegmentImage>)>,
+    pub(crate) deleted: Vec<(Ticket, TopicNo, Vec<SegmentImage>)>,
 }
 
 impl<F> Checkpoint<F> {
@@ -118,12 +110,6 @@ impl<F> Checkpoint<F> {
             self.deleted.push((ticket, topic, segments));
         }
     }
-}
-
-/// Runs of one topic, for one segment block.
-pub(crate) struct RawBlock {
-    pub(crate) range: (Seq, Seq),
-    pub(crate) raw: Vec<u8>,
 }
 
 impl<D: Disk> Store<D> {
@@ -460,133 +446,5 @@ impl<D: Disk> Store<D> {
             through,
             result: Err(CommitError(text)),
         })
-    }
-
-    /// The records of a topic from `next` to below `through` that some channel needs, up to one block; `next`
-    /// moves behind them. With `before`, only those in older blocks.
-    pub(crate) fn ring_records(
-        &mut self,
-        number: TopicNo,
-        next: &mut Seq,
-        through: Seq,
-        before: Option<BlockNo>,
-    ) -> Option<RawBlock> {
-        let (mut raw, mut builder) = (Vec::new(), RunBuilder::default());
-        let mut range: Option<(Seq, Seq)> = None;
-        'extents: while *next < through {
-            let topic = self.catalog.topics.get(&number)?;
-            let Some(extent) = topic.extent_at(*next).copied() else {
-                break;
-            };
-            if extent.first >= through {
-                break;
-            }
-            let is_wanted = before.is_none_or(|before| extent.block.number < before)
-                && self
-                    .catalog
-                    .is_any_needed(topic, extent.first, extent.end());
-            let bytes = if is_wanted {
-                self.ring_block(&extent)
-            } else {
-                None
-            };
-            let run_at = extent.run_at as usize..(extent.run_at + extent.run_bytes) as usize;
-            let run = bytes
-                .as_ref()
-                .and_then(|bytes| bytes.get(run_at))
-                .and_then(entry::take);
-            let Some((Entry::Run(run), _)) = run else {
-                *next = extent.end();
-                continue;
-            };
-            let topic = self.catalog.topics.get(&number)?;
-            for record in run.located().filter(|record| record.seq >= *next) {
-                if !self.catalog.is_needed(topic, record.seq) {
-                    continue;
-                }
-                let bytes = raw.len() + builder.len();
-                if bytes > 0 && bytes + record.body.len() > SEGMENT_BLOCK_BYTES {
-                    *next = record.seq;
-                    break 'extents;
-                }
-                builder.push(number, &record, &mut raw);
-                range = Some((range.map_or(record.seq, |(first, _)| first), record.seq));
-            }
-            *next = extent.end();
-        }
-        builder.finish(number, &mut raw);
-        range.map(|range| RawBlock { range, raw })
-    }
-
-    /// A ring block through the cache; damage is said once and is no obstacle.
-    fn ring_block(&mut self, extent: &crate::catalog::Extent) -> Option<std::rc::Rc<Vec<u8>>> {
-        let key = BlockKey::Ring(extent.block.number);
-        if let Some(bytes) = self.cache.get(&key) {
-            return Some(bytes);
-        }
-        match self.read_ring_block(extent) {
-            Ok(bytes) => {
-                let bytes = std::rc::Rc::new(bytes.filter(|bytes| bytes.len() > HEADER_BYTES)?);
-                self.cache.insert(key, std::rc::Rc::clone(&bytes));
-                Some(bytes)
-            }
-            Err(error) => {
-                log::error!("{error}; the checkpoint leaves its records behind");
-                None
-            }
-        }
-    }
-
-    /// Deletions that are durable now give their segments back.
-    pub(crate) fn forget_deleted(&mut self, ticket: Option<Ticket>) {
-        let Some(ticket) = ticket else { return };
-        let deleted = std::mem::take(&mut self.checkpoint.deleted);
-        for (of, topic, segments) in deleted {
-            if of > ticket {
-                self.checkpoint.deleted.push((of, topic, segments));
-                continue;
-            }
-            for segment in segments {
-                self.garbage.push_back(segment.file_name(topic));
-            }
-        }
-    }
-
-    /// What can wait: garbage, and a spare segment for a full disk.
-    pub(crate) fn upkeep_job(&mut self, now: Duration) -> Option<Job<D>> {
-        if now < self.retry_at {
-            return None;
-        }
-        if !self.garbage.is_empty() {
-            let count = self.garbage.len().min(REMOVALS_PER_JOB);
-            let names = self.garbage.drain(..count);
-            let steps = names.map(|name| Step::Remove { name }).collect();
-            self.running = Some(Running::Removal);
-            return Some(Job { steps });
-        }
-        let wants_spare = !self.has_spare
-            && self.ring.used() > self.ring.bytes / RING_PARTS_CARRIED
-            && now >= self.checkpoint.spare_due;
-        if !wants_spare {
-            return None;
-        }
-        self.checkpoint.spare_due = now + SPARE_INTERVAL;
-        let bytes = self.options.segment_bytes;
-        if self.disk.free_bytes().unwrap_or(0) < 4 * bytes {
-            return None;
-        }
-        let create = Step::Create {
-            name: SPARE_NAME.to_owned(),
-            bytes,
-        };
-        self.running = Some(Running::Spare);
-        Some(Job {
-            steps: vec![create, Step::SyncDir { dir: SEGMENTS_DIR }],
-        })
-    }
-
-    /// When upkeep has something to do.
-    pub(crate) fn upkeep_due(&self) -> Option<Duration> {
-        (!self.garbage.is_empty()).then_some(Duration::ZERO)
     }
 }

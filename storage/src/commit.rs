@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::append::Append;
 use crate::block::{HEADER_BYTES, Header, pages};
 use crate::cache::BlockKey;
-use crate::catalog::{Extent, TakenDeltas};
+use crate::channel::TakenDeltas;
 use crate::disk::Disk;
 use crate::entry::{self, Entry, Run, RunBuilder, SegmentImage};
 use crate::ids::{MessageId, Seq, Ticket, TopicNo};
@@ -16,8 +16,11 @@ use crate::job::{Done, Job, Step, Target};
 use crate::limits::{
     GATHER_MAX, RETRY_INTERVAL, RING_PARTS_PER_DELTAS, RING_PARTS_RESERVED, SEGMENT_BLOCK_BYTES,
 };
+use crate::publish::mono_ms;
 use crate::queue::{PendingRun, Unit};
-use crate::store::{CommitError, Outcome, Running, Store, mono_ms};
+use crate::store::{Running, Store};
+use crate::topic::Extent;
+use crate::types::{CommitError, Outcome};
 
 /// What a block says besides finishes and retries.
 pub(crate) struct Content<F> {
@@ -407,7 +410,7 @@ impl<D: Disk> Store<D> {
         if self.checkpoint.is_idle() {
             let channels = taken
                 .iter()
-                .filter_map(|t| self.catalog.channels.get(&t.channel()));
+                .filter_map(|t| self.catalog.channels.get(&t.channel));
             let mut topics: Vec<_> = channels.map(|channel| channel.topic).collect();
             topics.dedup();
             self.release_segments(topics.into_iter());

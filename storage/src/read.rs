@@ -9,13 +9,14 @@ use thiserror::Error;
 
 use crate::block::{HEADER_BYTES, Header};
 use crate::cache::BlockKey;
-use crate::catalog::{Extent, Segment, Topic};
+
 use crate::disk::Disk;
 use crate::entry::{self, Entry, Run};
 use crate::ids::{ChannelNo, MessageId, Seq, TopicNo};
 use crate::limits::PAGE_BYTES;
 use crate::segment::{BLOCK_HEADER_BYTES, SegmentKey};
 use crate::store::Store;
+use crate::topic::{Extent, Segment, Topic};
 
 /// A message as a channel sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

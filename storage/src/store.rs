@@ -9,153 +9,22 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
-
 use crate::cache::Cache;
-use crate::catalog::{Catalog, Channel, Topic};
+use crate::catalog::Catalog;
+use crate::channel::Channel;
 use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
 use crate::disk::Disk;
-use crate::entry::{self, Entry, Record};
+use crate::entry::Entry;
 use crate::files::SegmentFiles;
-use crate::ids::{ChannelNo, MessageId, Seq, Ticket, TopicNo};
+use crate::ids::{ChannelNo, Seq, Ticket, TopicNo};
 use crate::job::{Done, Job};
 use crate::limits::{FINISH_DELAY_MAX, NAME_BYTES_MAX};
-use crate::memory::MemoryRecord;
 use crate::options::{Options, OptionsError};
-use crate::queue::{Bodies, Queue};
+use crate::queue::Queue;
 use crate::ring::Ring;
-
-/// When something happens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stamp {
-    /// Time since boot (CLOCK_BOOTTIME).
-    pub now: Duration,
-    /// Wall time, ns since 1970; it only stamps messages.
-    pub wall_ns: i64,
-}
-
-/// A request that the store refuses; nothing of it was done.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum StoreError {
-    /// No such topic.
-    #[error("there is no topic number {0}")]
-    NoTopic(TopicNo),
-    /// No such channel.
-    #[error("there is no channel number {0}")]
-    NoChannel(ChannelNo),
-    /// A name's length is out of bounds.
-    #[error("a name of {got} bytes: must be 1..={NAME_BYTES_MAX}")]
-    NameLength {
-        /// Its bytes.
-        got: usize,
-    },
-    /// The store has all the topics that it may have.
-    #[error("there are {0} topics already, the most that topics_max allows")]
-    TooManyTopics(u32),
-    /// The store has all the channels that it may have.
-    #[error("there are {0} channels already, the most that channels_max allows")]
-    TooManyChannels(u32),
-    /// A message is larger than the store takes.
-    #[error("a message of {got} bytes: at most {max}")]
-    MessageTooLarge {
-        /// Its bytes.
-        got: u64,
-        /// The bound.
-        max: u64,
-    },
-    /// A batch is larger than the store takes.
-    #[error("a batch of {got} bytes: at most {max}")]
-    BatchTooLarge {
-        /// Its bytes, 16 for each message included.
-        got: u64,
-        /// The bound.
-        max: u64,
-    },
-    /// A deferral is longer than the store takes.
-    #[error("a deferral of {got_ms} ms: at most {}", u32::MAX)]
-    DelayTooLong {
-        /// It in ms.
-        got_ms: u128,
-    },
-}
-
-/// A commit that did not become durable: what was published under its tickets is not stored.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct CommitError(pub String);
-
-/// What became of all tickets up to `through` that were not resolved before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The newest ticket that this resolves.
-    pub through: Ticket,
-    /// Durable, or not.
-    pub result: Result<(), CommitError>,
-}
-
-/// A topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicInfo<'a> {
-    /// Its number.
-    pub no: TopicNo,
-    /// Its name.
-    pub name: &'a str,
-    /// False: it is kept in memory only.
-    pub lasting: bool,
-    /// True: nothing moves to its channels.
-    pub paused: bool,
-    /// Records that no channel may see yet: NSQ's topic depth.
-    pub undistributed: u64,
-    /// One past the newest committed record.
-    pub end: Seq,
-}
-
-/// A channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChannelInfo<'a> {
-    /// Its number.
-    pub no: ChannelNo,
-    /// Its topic.
-    pub topic: TopicNo,
-    /// Its name.
-    pub name: &'a str,
-    /// False: it is not written and goes with its last consumer.
-    pub lasting: bool,
-    /// True: nothing is handed out.
-    pub paused: bool,
-    /// All records below are finished.
-    pub floor: Seq,
-    /// Records that it may see and has not finished.
-    pub unfinished: u64,
-    /// Records that were gone before it saw them.
-    pub missed: u64,
-}
-
-/// What the store has done since it was opened, and how full it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Bytes given to the medium to write.
-    pub written_bytes: u64,
-    /// fdatasync calls.
-    pub syncs: u64,
-    /// Blocks committed to the ring.
-    pub commits: u64,
-    /// Bytes of message bodies that became durable.
-    pub payload_bytes: u64,
-    /// Messages that became durable.
-    pub messages: u64,
-    /// Checkpoints completed.
-    pub checkpoints: u64,
-    /// Records that no channel can have any more because of damage.
-    pub damaged_records: u64,
-    /// Bytes of the ring that are in use.
-    pub ring_used_bytes: u64,
-    /// Segments that exist.
-    pub segments: u64,
-    /// Bytes reserved by segments.
-    pub segment_bytes: u64,
-}
+use crate::topic::Topic;
+use crate::types::{ChannelInfo, Counters, Outcome, StoreError, TopicInfo};
 
 /// The job that the medium is busy with.
 pub(crate) enum Running<F> {
@@ -211,9 +80,6 @@ pub struct Store<D: Disk> {
     /// Reused for encoding batches.
     pub(crate) scratch: Vec<u8>,
 }
-
-/// Bytes of a record's lengths and times, at most.
-const RECORD_HEAD_BYTES: u64 = 16;
 
 impl<D: Disk> Store<D> {
     /// Makes a topic; one of that name that is there is returned. `lasting` false: in memory only.
@@ -391,56 +257,6 @@ impl<D: Disk> Store<D> {
                 through,
             },
         ))
-    }
-
-    /// True if publishes of `bytes` may come now. False: wait for an outcome. Alone, any batch has room.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        let waiting = self.queue.run_bytes;
-        waiting == 0 || waiting + bytes as u64 <= u64::from(self.options.pending_bytes_max)
-    }
-
-    /// Publishes a batch, whole or not at all. It is durable, and deliverable, when the ticket resolves. `defer`
-    /// holds every message of it back in each channel.
-    ///
-    /// # Errors
-    /// No such topic; a body, the batch or the deferral over its bound.
-    pub fn publish<'a>(
-        &mut self,
-        number: TopicNo,
-        bodies: impl Iterator<Item = &'a [u8]>,
-        defer: Duration,
-        stamp: Stamp,
-    ) -> Result<Ticket, StoreError> {
-        let lasting = self.topic(number)?.memory.is_none();
-        let delay_ms = u32::try_from(defer.as_millis()).map_err(|_| StoreError::DelayTooLong {
-            got_ms: defer.as_millis(),
-        })?;
-        let base_ns = self.queue.wall_base(number, stamp.wall_ns);
-        let wall_delta_us = Record::delta_us(base_ns, stamp.wall_ns).unwrap_or(0);
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let result = if lasting {
-            let encode = |body| {
-                entry::push_record(
-                    &mut scratch,
-                    &Record {
-                        wall_delta_us,
-                        delay_ms,
-                        body,
-                    },
-                );
-            };
-            self.for_each_body(bodies, encode).map(|bodies| {
-                self.queue
-                    .push_records(number, base_ns, bodies, &mut scratch)
-            })
-        } else {
-            self.publish_in_memory(number, bodies, delay_ms, stamp)
-        };
-        self.scratch = scratch;
-        // What one flood left behind is not kept.
-        self.scratch.shrink_to(crate::limits::SEGMENT_BLOCK_BYTES);
-        result
     }
 
     /// Marks a message as finished by a channel. The next block says so; a crash before that redelivers it.
@@ -664,60 +480,6 @@ impl<D: Disk> Store<D> {
         )
     }
 
-    /// Checks bodies against their bounds and hands each on; what they were together.
-    fn for_each_body<'a>(
-        &self,
-        bodies: impl Iterator<Item = &'a [u8]>,
-        mut take: impl FnMut(&'a [u8]),
-    ) -> Result<Bodies, StoreError> {
-        let (mut all, mut batch) = (Bodies::default(), 0);
-        for body in bodies {
-            let (got, max) = (body.len() as u64, u64::from(self.options.message_bytes_max));
-            if got > max {
-                return Err(StoreError::MessageTooLarge { got, max });
-            }
-            batch += got + RECORD_HEAD_BYTES;
-            let max = u64::from(self.options.batch_bytes_max) + RECORD_HEAD_BYTES;
-            if batch > max {
-                return Err(StoreError::BatchTooLarge { got: batch, max });
-            }
-            all.count += 1;
-            all.bytes += got;
-            take(body);
-        }
-        Ok(all)
-    }
-
-    fn publish_in_memory<'a>(
-        &mut self,
-        number: TopicNo,
-        bodies: impl Iterator<Item = &'a [u8]>,
-        delay_ms: u32,
-        stamp: Stamp,
-    ) -> Result<Ticket, StoreError> {
-        let mut accepted = Vec::new();
-        self.for_each_body(bodies, |body| accepted.push(Box::from(body)))?;
-        let mono_ms = mono_ms(stamp.now);
-        let Some(topic) = self.catalog.topics.get_mut(&number) else {
-            return Err(StoreError::NoTopic(number));
-        };
-        for body in accepted {
-            let id = MessageId::new(self.epoch, self.id_count);
-            self.id_count += 1;
-            if let Some(memory) = &mut topic.memory {
-                let wall_ns = stamp.wall_ns;
-                topic.end = memory.push(MemoryRecord {
-                    id,
-                    wall_ns,
-                    mono_ms,
-                    delay_ms,
-                    body,
-                });
-            }
-        }
-        Ok(Ticket(0))
-    }
-
     /// Finishes wait for a publish to ride with, but not for ever.
     fn note_deltas(&mut self, now: Duration) {
         self.deltas_due = match self.deltas_due {
@@ -738,11 +500,6 @@ impl<D: Disk> Store<D> {
             }
         }
     }
-}
-
-/// Boot time in whole ms, rounded up, so that a deferral that counts from it is never early.
-pub(crate) fn mono_ms(now: Duration) -> u64 {
-    now.as_nanos().div_ceil(1_000_000) as u64
 }
 
 fn check_name(name: &str) -> Result<(), StoreError> {

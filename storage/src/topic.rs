@@ -1,0 +1,131 @@
+//! A topic in memory: where its records are, and how far they are distributed.
+
+use std::collections::VecDeque;
+
+use crate::block::Place;
+use crate::entry::SegmentImage;
+use crate::ids::{ChannelNo, Seq};
+use crate::limits::NAME_BYTES_MAX;
+use crate::memory::MemoryLog;
+
+/// A topic's or channel's name.
+pub(crate) type Name = heapless::String<NAME_BYTES_MAX>;
+
+/// A run of records in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) first: Seq,
+    pub(crate) count: u32,
+    pub(crate) block: Place,
+    /// Offset of the run's entry from the block's start, header included.
+    pub(crate) run_at: u32,
+    /// Bytes of the run's entry.
+    pub(crate) run_bytes: u32,
+}
+
+impl Extent {
+    pub(crate) fn end(&self) -> Seq {
+        self.first.plus(u64::from(self.count))
+    }
+}
+
+/// A segment that the ring or the state names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    pub(crate) image: SegmentImage,
+    /// Nothing is appended any more: full, or a write or sync of it failed.
+    pub(crate) sealed: bool,
+}
+
+/// A topic.
+pub(crate) struct Topic {
+    pub(crate) name: Name,
+    pub(crate) paused: bool,
+    /// The cursor `distributed` where it stands; `None`: it follows the end.
+    pub(crate) standing: Option<Seq>,
+    /// One past the newest committed record.
+    pub(crate) end: Seq,
+    pub(crate) next_segment: u32,
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) extents: VecDeque<Extent>,
+    /// The records of an ephemeral topic.
+    pub(crate) memory: Option<MemoryLog>,
+    pub(crate) channels: Vec<ChannelNo>,
+}
+
+impl Topic {
+    /// One past the newest record that its channels may see.
+    pub(crate) fn distributed(&self) -> Seq {
+        self.standing.unwrap_or(self.end)
+    }
+
+    /// One past the newest record that segments stand for.
+    pub(crate) fn segments_through(&self) -> Seq {
+        self.segments
+            .back()
+            .map_or(Seq(0), |segment| segment.image.through)
+    }
+
+    /// The ring run that contains `seq`, or else the first one after it.
+    pub(crate) fn extent_at(&self, seq: Seq) -> Option<&Extent> {
+        self.extents
+            .get(self.extents.partition_point(|extent| extent.end() <= seq))
+    }
+
+    /// The segment that stands for `seq`, or else the first one after it.
+    pub(crate) fn segment_at(&self, seq: Seq) -> Option<&Segment> {
+        self.segments.get(
+            self.segments
+                .partition_point(|segment| segment.image.through <= seq),
+        )
+    }
+
+    /// Adds a run of the ring. Records that a segment stands for already, or that an older copy in the ring
+    /// covers (a checkpoint that a crash interrupted will move that one again), are left where they are.
+    pub(crate) fn place(&mut self, extent: Extent) {
+        if extent.end() <= self.segments_through() {
+            return;
+        }
+        let at = self
+            .extents
+            .partition_point(|other| other.end() <= extent.first);
+        if self
+            .extents
+            .get(at)
+            .is_none_or(|next| next.first >= extent.end())
+        {
+            self.extents.insert(at, extent);
+        }
+        self.end = self.end.max(extent.end());
+    }
+
+    /// Makes a segment known, or further written; the ring's records below its end are no longer looked up.
+    pub(crate) fn name_segment(&mut self, image: SegmentImage) {
+        match self
+            .segments
+            .iter_mut()
+            .find(|segment| segment.image.number == image.number)
+        {
+            Some(segment) => segment.image = image,
+            None => {
+                // A topic's older segment is never appended to once there is a newer one.
+                if let Some(last) = self.segments.back_mut() {
+                    last.sealed = true;
+                }
+                self.segments.push_back(Segment {
+                    image,
+                    sealed: false,
+                });
+            }
+        }
+        self.next_segment = self.next_segment.max(image.number.saturating_add(1));
+        while self
+            .extents
+            .front()
+            .is_some_and(|extent| extent.end() <= image.through)
+        {
+            self.extents.pop_front();
+        }
+        self.end = self.end.max(image.through);
+    }
+}
