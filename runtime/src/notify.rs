@@ -113,3 +113,109 @@ use sys::{send, watchdog_timeout};
 pub fn listen_fds() -> std::io::Result<Vec<PassedSocket>> {
     sys::listen_fds()
 }
+
+#[cfg(test)]
+#[cfg(feature = "systemd")]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::process::Command;
+    use std::time::Duration;
+
+    /// Runs one of the tests below in a process of its own, which has the environment that the service
+    /// manager gives: it cannot be changed in ours, where other threads may read it.
+    fn child(test: &str, variables: &[(&str, &str)]) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([
+            "--exact",
+            &format!("notify::tests::{test}"),
+            "--ignored",
+            "--nocapture",
+        ]);
+        command.envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+
+    #[test]
+    fn the_service_manager_is_told_and_asked_about_the_watchdog() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let path = path.to_str().unwrap();
+        child(
+            "told",
+            &[("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "3000000")],
+        );
+        for expected in ["READY=1", "STATUS=a b", "WATCHDOG=1", "STOPPING=1"] {
+            let mut buffer = [0; 100];
+            let bytes = socket.recv(&mut buffer).unwrap();
+            assert_eq!(std::str::from_utf8(&buffer[..bytes]).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a process of its own"]
+    fn told() {
+        assert_eq!(
+            super::watchdog_interval(),
+            Some(Duration::from_millis(1500))
+        );
+        super::ready();
+        super::status("a\nb");
+        super::watchdog();
+        super::stopping();
+    }
+
+    #[test]
+    fn without_a_service_manager_nothing_happens() {
+        child("alone", &[]);
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a process of its own"]
+    fn alone() {
+        super::ready();
+        assert_eq!(super::watchdog_interval(), None);
+        assert!(super::listen_fds().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_passed_socket_is_taken_with_its_name() {
+        // The shell makes the variables true: they name the process that they are for. What it passes is no
+        // socket, which is as far as a test gets without a service manager.
+        let script = "exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=tcp exec \"$@\"";
+        let output = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "notify::tests::passed",
+                "--ignored",
+                "--nocapture",
+            ])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a process of its own"]
+    fn passed() {
+        let error = super::listen_fds().unwrap_err().to_string();
+        assert!(
+            error.contains("\"tcp\" (descriptor 3) is no TCP listener"),
+            "{error}"
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! Opening connections.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -68,10 +68,15 @@ async fn connect_tcp(host: &str, port: u16, deadline: Duration) -> io::Result<St
     Err(last)
 }
 
-/// A name goes to the system's resolver, which blocks, on another thread; an address does not need
-/// it. An empty host is this machine.
+/// A name goes to the system's resolver, which blocks, on another thread; what is still queued there
+/// when the caller gives up is taken back. An address does not need it, nor does `localhost`: while
+/// the name servers are away the resolver is busy for half a minute with each other name, and local
+/// connections must not wait behind those. An empty host is this machine.
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    if host.is_empty() || host.eq_ignore_ascii_case("localhost") {
+        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return Ok(loopback.map(|ip| SocketAddr::new(ip, port)).to_vec());
+    }
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
@@ -103,8 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_resolved_and_each_of_its_addresses_is_tried() {
-        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+    fn each_address_of_a_name_is_tried() {
+        // This one is only IPv6, which localhost's first address is not.
+        let Ok(listener) = Listener::bind(&"[::1]:0".parse().unwrap()) else {
+            return; // a machine without IPv6
+        };
         let port = listener.local_address().unwrap().port().unwrap();
         let address = Address::Tcp {
             host: "localhost".into(),
@@ -112,6 +120,33 @@ mod tests {
         };
         run(async {
             connect(&address, Duration::from_secs(10)).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_an_error_and_does_not_block_the_loop() {
+        let address = Address::Tcp {
+            host: "no-such-host.invalid".into(),
+            port: 1,
+        };
+        run(async {
+            let asking = crate::spawn(async move {
+                connect(&address, Duration::from_millis(200))
+                    .await
+                    .unwrap_err()
+                    .to_string()
+            });
+            let mut turns = 0;
+            while !asking.is_finished() {
+                timer::sleep(Duration::from_millis(1)).await;
+                turns += 1;
+            }
+            assert!(turns > 0);
+            let error = asking.await;
+            assert!(
+                error.starts_with("cannot connect to no-such-host.invalid:1: "),
+                "{error}"
+            );
         });
     }
 
