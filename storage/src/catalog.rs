@@ -240,6 +240,13 @@ impl Catalog {
         }
     }
 
+    /// The next block makes the channel's floor, which an entry in it moved, the one that the ring knows.
+    pub(crate) fn floor_moved(&mut self, number: ChannelNo) {
+        if let Some(channel) = self.channels.get(&number).filter(|channel| channel.lasting) {
+            mark_dirty(&mut self.dirty, number, channel);
+        }
+    }
+
     /// True if a block has something to say of a channel.
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()

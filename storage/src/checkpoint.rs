@@ -99,16 +99,14 @@ impl<F> Checkpoint<F> {
         self.upto
     }
 
-    /// The segments' files go when the deletion of their topic is durable.
+    /// When this ticket is durable these files go, and what no channel of the topic needs any more.
     pub(crate) fn release_after(
         &mut self,
         ticket: Ticket,
         topic: TopicNo,
         segments: Vec<SegmentImage>,
     ) {
-        if !segments.is_empty() {
-            self.deleted.push((ticket, topic, segments));
-        }
+        self.deleted.push((ticket, topic, segments));
     }
 }
 

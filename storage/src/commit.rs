@@ -85,42 +85,46 @@ impl<D: Disk> Store<D> {
         if now < self.retry_at {
             return None;
         }
+        self.is_blocked = false;
         let reserve = self.ring.bytes / RING_PARTS_RESERVED;
         let Some(front) = self.queue.units.front() else {
             let due = self
                 .deltas_due
                 .is_some_and(|due| due <= now || self.flushing);
             // Half of what is reserved stays for the blocks that free space.
-            return if due {
-                self.block_job(now, Content::of(None), reserve / 2)
-            } else {
-                None
-            };
+            if !due {
+                return None;
+            }
+            let job = self.block_job(now, Content::of(None), reserve / 2);
+            self.is_blocked = job.is_none();
+            return job;
         };
         if now < self.gather_until && !self.flushing && self.queue.units.len() == 1 {
             return None;
         }
-        if front.is_flood {
-            return if self.checkpoint.is_idle() {
-                self.flood_job(now, reserve)
-            } else {
-                None
-            };
+        let is_flood = front.is_flood;
+        if is_flood && !self.checkpoint.is_idle() {
+            self.is_blocked = true;
+            return None;
         }
         let mut content = Content::of(self.queue.pop());
         let len = self.block_bytes_max(&content);
-        if self.ring.position(len, reserve).is_some() {
-            return self.block_job(now, content, reserve);
+        if self.ring.position(len, reserve).is_none() {
+            // Publishes wait for space; a block without them may make it known.
+            if let Some(unit) = content.unit.take() {
+                self.queue.unpop(unit);
+            }
+            self.is_blocked = !self.ring.has_unsaid_free();
+            return if self.is_blocked {
+                None
+            } else {
+                self.block_job(now, content, 0)
+            };
         }
-        // Publishes wait for space; a block without them may make it known.
-        if let Some(unit) = content.unit.take() {
-            self.queue.unpop(unit);
-        }
-        let says = self.ring.has_unsaid_free();
-        if says {
-            self.block_job(now, content, 0)
+        if is_flood {
+            self.flood_job(now, content, reserve)
         } else {
-            None
+            self.block_job(now, content, reserve)
         }
     }
 
@@ -251,8 +255,12 @@ impl<D: Disk> Store<D> {
     }
 
     /// A flood goes straight to its topic's segment, behind the records that the ring still has of that topic.
-    fn flood_job(&mut self, now: Duration, reserve: u64) -> Option<Job<D>> {
-        let mut content = Content::of(self.queue.pop());
+    fn flood_job(
+        &mut self,
+        now: Duration,
+        mut content: Content<D::File>,
+        reserve: u64,
+    ) -> Option<Job<D>> {
         let topic = content
             .unit
             .as_ref()
@@ -261,21 +269,6 @@ impl<D: Disk> Store<D> {
         let Some(topic) = topic.filter(|topic| self.catalog.topics.contains_key(topic)) else {
             return self.block_job(now, content, reserve);
         };
-        if self
-            .ring
-            .position(self.block_bytes_max(&content), reserve)
-            .is_none()
-        {
-            if let Some(unit) = content.unit.take() {
-                self.queue.unpop(unit);
-            }
-            let says = self.ring.has_unsaid_free();
-            return if says {
-                self.block_job(now, content, 0)
-            } else {
-                None
-            };
-        }
         let mut append = Append::new(topic);
         let planned = content.unit.as_ref().map_or(Ok(()), |unit| {
             self.plan_flood(now, unit, &mut append, &mut content.steps)
@@ -390,7 +383,12 @@ impl<D: Disk> Store<D> {
             self.append_opened(&mut append, &done.created);
         }
         for (topic, segment) in content.named {
-            self.catalog.apply(&Entry::Segment { topic, segment });
+            if self.catalog.topics.contains_key(&topic) {
+                self.catalog.apply(&Entry::Segment { topic, segment });
+            } else {
+                // Deleted while its flood was written.
+                self.garbage.push_back(segment.file_name(topic));
+            }
         }
         let upto = self.checkpoint.upto();
         for (number, _) in &content.carried {

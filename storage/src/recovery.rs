@@ -318,6 +318,7 @@ impl<D: Disk> Store<D> {
             committed_last: false,
             deltas_due: None,
             flushing: false,
+            is_blocked: false,
             reading: None,
             scratch: Vec::new(),
             options,

@@ -75,6 +75,8 @@ pub struct Store<D: Disk> {
     /// When the oldest finish that no block says must have one.
     pub(crate) deltas_due: Option<Duration>,
     pub(crate) flushing: bool,
+    /// What waits for a commit waits for the ring's or the checkpoint's sake: only a job changes that.
+    pub(crate) is_blocked: bool,
     /// The block that the last message returned stands in.
     pub(crate) reading: Option<std::rc::Rc<Vec<u8>>>,
     /// Reused for encoding batches.
@@ -181,6 +183,7 @@ impl<D: Disk> Store<D> {
         if of.channels.is_empty() {
             ticket = ticket.max(self.distribute(topic, paused, Some(end)));
         }
+        self.checkpoint.release_after(ticket, topic, Vec::new());
         Ok(ticket)
     }
 
@@ -239,6 +242,7 @@ impl<D: Disk> Store<D> {
                     count,
                 },
             );
+            self.catalog.floor_moved(channel);
         }
         Ok(self.distribute(number, paused, Some(end)))
     }
@@ -250,13 +254,13 @@ impl<D: Disk> Store<D> {
     pub fn empty_channel(&mut self, number: ChannelNo) -> Result<Ticket, StoreError> {
         let (topic, lasting) = self.channel(number).map(|c| (c.topic, c.lasting))?;
         let through = self.topic(topic)?.distributed();
-        Ok(self.change(
-            lasting,
-            &Entry::EmptyChannel {
-                channel: number,
-                through,
-            },
-        ))
+        let emptied = Entry::EmptyChannel {
+            channel: number,
+            through,
+        };
+        let ticket = self.change(lasting, &emptied);
+        self.catalog.floor_moved(number);
+        Ok(ticket)
     }
 
     /// Marks a message as finished by a channel. The next block says so; a crash before that redelivers it.
@@ -361,12 +365,9 @@ impl<D: Disk> Store<D> {
             return None;
         }
         let waiting = (!self.queue.units.is_empty()).then_some(self.gather_until);
-        let times = [
-            waiting,
-            self.deltas_due,
-            self.checkpoint_due(),
-            self.upkeep_due(),
-        ];
+        let commits = [waiting, self.deltas_due].into_iter().flatten().min();
+        let commits = commits.filter(|_| !self.is_blocked);
+        let times = [commits, self.checkpoint_due(), self.upkeep_due()];
         times
             .into_iter()
             .flatten()
