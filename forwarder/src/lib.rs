@@ -20,7 +20,7 @@ use log::info;
 use runtime::net::{Address, AddressError};
 use runtime::{Stop, join_all, timer};
 
-use crate::limits::{DRAIN_TIME_MAX, REPORT_INTERVAL};
+use crate::limits::{ANSWERS_TIME_MAX, LAST_WORDS_TIME_MAX, REPORT_INTERVAL};
 use crate::route::RouteCore;
 
 /// Why a forwarder cannot start.
@@ -122,7 +122,7 @@ async fn run_route(core: RouteCore, stop: Stop) {
         }
     }
     host.with(|core, now| core.begin_close(now));
-    if timer::timeout(DRAIN_TIME_MAX, drained.notified())
+    if timer::timeout(ANSWERS_TIME_MAX, drained.notified())
         .await
         .is_err()
     {
@@ -130,6 +130,6 @@ async fn run_route(core: RouteCore, stop: Stop) {
     }
     host.with(|core, _| core.close());
     // The last FINs leave; a peer that does not take them has had its time.
-    let _late = timer::timeout(DRAIN_TIME_MAX, host.idle()).await;
+    let _late = timer::timeout(LAST_WORDS_TIME_MAX, host.idle()).await;
     info!("route {name}: {}", host.look(RouteCore::counters));
 }

@@ -24,8 +24,12 @@ pub(crate) const HELD_TIME_MAX: Duration = Duration::from_secs(600);
 /// Delay of a message that is given back because the byte budget of its route is used up.
 pub(crate) const OVER_BUDGET_DELAY: Duration = Duration::from_millis(500);
 
-/// At the end: for answers that are under way, and again for the last FINs.
-pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// At the end, for answers that are under way. With the next it stays below the 5 s that a gateway
+/// gives its forwarder.
+pub(crate) const ANSWERS_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// At the end, for the last FINs to leave and the brokers to close.
+pub(crate) const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(1500);
 
 /// Between two log lines of a route that moves.
 pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(60);
