@@ -261,8 +261,8 @@ impl LinkHost {
                     if input.is_empty() {
                         input = Vec::new();
                     }
-                    if let Some(lookupd) = handled.lookupd {
-                        self.found(&lookupd);
+                    if handled.identified {
+                        self.found(handled.lookupd.as_ref());
                     }
                 }
                 Either::Left(Err(timer::TimedOut)) => self.link.handle_timeout(clock::now())?,
@@ -271,13 +271,17 @@ impl LinkHost {
         }
     }
 
-    /// The lookupd said where its HTTP is. Besides the address that it tells, which in the field is
-    /// often one that only its own site can resolve, the one that we have just reached it at is
-    /// worth a try.
-    fn found(&mut self, lookupd: &PeerInfo) {
+    /// The link works, and the lookupd said where its HTTP is, unless it is an old one. Besides the
+    /// address that it tells, which in the field is often one that only its own site can resolve, the
+    /// one that we have just reached it at is worth a try.
+    fn found(&mut self, lookupd: Option<&PeerInfo>) {
         self.failure_logged = false;
+        log::info!(
+            "lookupd {}: connected; it says it is {lookupd:?}",
+            self.address
+        );
         let mut addresses = Vec::new();
-        if let Ok(port) = u16::try_from(lookupd.http_port) {
+        if let Some((told, Ok(port))) = lookupd.map(|it| (it, u16::try_from(it.http_port))) {
             if let Address::Tcp { host, .. } = &self.address {
                 addresses.push(Address::Tcp {
                     host: host.clone(),
@@ -285,14 +289,13 @@ impl LinkHost {
                 });
             }
             let told = Address::Tcp {
-                host: lookupd.broadcast_address.clone(),
+                host: told.broadcast_address.clone(),
                 port,
             };
-            if !lookupd.broadcast_address.is_empty() && !addresses.contains(&told) {
+            if !addresses.contains(&told) {
                 addresses.push(told);
             }
         }
-        log::info!("lookupd {}: registered; it is {lookupd:?}", self.address);
         self.shared.set(self.index, PeerState::Up(addresses));
     }
 }

@@ -60,7 +60,9 @@ pub(super) enum LinkError {
 pub(super) struct Handled {
     /// Bytes that are done with.
     pub(super) consumed: usize,
-    /// Who the lookupd is; told once per connection. Old ones do not say.
+    /// IDENTIFY was answered: told once per connection.
+    pub(super) identified: bool,
+    /// Who the lookupd is, told then. Old ones do not say.
     pub(super) lookupd: Option<PeerInfo>,
 }
 
@@ -147,6 +149,7 @@ impl Link {
             self.answer_until = now + ANSWER_TIME_MAX;
             if self.state == State::Identifying {
                 handled.lookupd = identified(answer)?;
+                handled.identified = true;
                 self.state = State::Ready;
                 self.ping_at = now + PING_EVERY;
             } else {

@@ -161,6 +161,11 @@ fn a_lookupd_that_is_away_or_misconfigured_does_not_keep_others_from_being_serve
         answer(&mut stream, b"OK").await; // an old one, that does not say who it is
         world.set("t", &[]);
         assert_eq!(line(&stream, &mut buffer).await, "REGISTER t");
+        // And nobody waits for what it has never said.
+        let topic = "t".parse().unwrap();
+        let asking = world.lookup.channels(&topic);
+        let asked = timer::timeout(LOOKUP_TIME_MAX / 2, asking).await;
+        assert_eq!(asked, Ok(Vec::new()));
         drop(world.task);
     });
 }

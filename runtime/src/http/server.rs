@@ -83,6 +83,12 @@ where
     F: Future<Output = Response> + 'static,
 {
     let (peer, closing) = (stream.peer(), stream.clone());
+    // A connection that says nothing costs its slot, but not yet hyper's buffers.
+    let first_bytes = timer::timeout(limits.head_time_max, stream.readable());
+    match race(stop.requested(), first_bytes).await {
+        Either::Right(Ok(Ok(()))) => {}
+        Either::Left(()) | Either::Right(_) => return,
+    }
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let answer = handler(Request {
             inner: request,
