@@ -11,8 +11,6 @@
 //!
 //! The rules are in [`link`], without I/O; here are the sockets.
 
-#![allow(dead_code, reason = "the daemon that uses it is on its way")]
-
 mod catalogue;
 mod limits;
 mod link;
