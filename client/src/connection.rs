@@ -148,6 +148,8 @@ pub struct Connection {
     output: Vec<u8>,
     /// Commands not yet answered, oldest first, and since when they wait.
     expects: VecDeque<(Expect, Duration)>,
+    /// How many of them are publishes.
+    unanswered: usize,
     established: bool,
     rdy_count_max: u32,
     msg_timeout: Option<Duration>,
@@ -181,6 +183,7 @@ impl Connection {
             parsed: 0,
             output,
             expects: VecDeque::from([(Expect::Identify, now)]),
+            unanswered: 0,
             established: false,
             rdy_count_max: RDY_COUNT_MAX_DEFAULT,
             msg_timeout: None,
@@ -212,10 +215,7 @@ impl Connection {
 
     /// Publishes without an answer yet.
     pub fn unanswered(&self) -> usize {
-        self.expects
-            .iter()
-            .filter(|(expect, _)| matches!(expect, Expect::Publish(_)))
-            .count()
+        self.unanswered
     }
 
     /// Bytes to send; the caller takes what it sent from the front.
@@ -232,6 +232,7 @@ impl Connection {
     pub fn publish(&mut self, now: Duration, token: Token, command: &[u8]) {
         self.output.extend_from_slice(command);
         self.expects.push_back((Expect::Publish(token), now));
+        self.unanswered += 1;
     }
 
     /// Sets the window; more than the broker takes becomes what it takes.
@@ -328,7 +329,10 @@ impl Connection {
             Frame::Error(text) => {
                 let text = String::from_utf8_lossy(text).into_owned();
                 match self.expects.pop_front() {
-                    Some((Expect::Publish(token), _)) => Step::Refused(Some(token), text),
+                    Some((Expect::Publish(token), _)) => {
+                        self.unanswered -= 1;
+                        Step::Refused(Some(token), text)
+                    }
                     _ => Step::Refused(None, text),
                 }
             }
@@ -402,7 +406,10 @@ impl Connection {
                 self.established = true;
                 Ok(Step::Established)
             }
-            (Expect::Publish(token), Answer::Ok) => Ok(Step::Answered(token)),
+            (Expect::Publish(token), Answer::Ok) => {
+                self.unanswered -= 1;
+                Ok(Step::Answered(token))
+            }
             (Expect::Close, Answer::CloseWait) => Ok(Step::CloseWait),
             (expect, answer) => {
                 // A publish among them is still owed to its owner.
