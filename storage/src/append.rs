@@ -182,7 +182,15 @@ impl<D: Disk> Store<D> {
         else {
             return Ok(None);
         };
-        let file = Target::Open(self.files.file(key(topic, &image))?);
+        let file = match self.files.file(key(topic, &image)) {
+            Ok(file) => Target::Open(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Its records are lost, and said to be when a channel misses them; new ones need not be.
+                log::error!("{} is not there", image.file_name(topic));
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Some(Part {
             image,
             file,

@@ -26,7 +26,7 @@ use crate::catalog::Catalog;
 use crate::chain::{self, Chain};
 use crate::checkpoint::{Checkpoint, SPARE_NAME};
 use crate::commit::Content;
-use crate::disk::{Disk, SEGMENTS_DIR};
+use crate::disk::{Disk, SEGMENTS_DIR, TOP_DIR};
 use crate::entry::{self, Entry};
 use crate::files::SegmentFiles;
 use crate::identity::Identity;
@@ -358,6 +358,10 @@ impl<D: Disk> Store<D> {
         for (topic, paused, end) in stand {
             self.distribute(topic, paused, Some(end));
         }
+        // All of them are the ring's word, and synced before any file goes.
+        for channel in self.catalog.channels.values_mut() {
+            channel.committed_floor = channel.floor;
+        }
         let topics: Vec<TopicNo> = self.catalog.topics.keys().copied().collect();
         if !report.has_damage() {
             self.release_segments(topics.into_iter());
@@ -376,6 +380,7 @@ impl<D: Disk> Store<D> {
         for file in &self.state_files {
             self.disk.sync(file)?;
         }
+        self.disk.sync_dir(TOP_DIR)?;
         let done = run_job(&*self.disk, job);
         if let Err((_, error)) = done.result {
             return Err(error);
