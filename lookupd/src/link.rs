@@ -409,4 +409,56 @@ mod tests {
         assert!(out.len() < REPLY_BYTES_MAX + 6);
         assert!(handled.consumed < flood.len() && handled.needed <= flood.len());
     }
+
+    #[test]
+    fn whatever_comes_the_link_answers_or_waits_and_never_asks_for_too_much() {
+        let words: [&[u8]; 12] = [
+            b"  V1",
+            b"IDENTIFY\n",
+            b"\x00\x00\x00\x05",
+            b"REGISTER ",
+            b"UNREGISTER ",
+            b"PING\n",
+            b"t",
+            b" ",
+            b"\n",
+            b"\xff\xff\xff\xff",
+            b"{}",
+            b"\x00",
+        ];
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64; // xorshift, seeded: the same every time
+        let mut next = move |bound: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % bound as u64) as usize
+        };
+        let mut registry = registry(10);
+        for _ in 0..5000 {
+            let mut input = if next(4) == 0 {
+                Vec::new()
+            } else {
+                b"  V1".to_vec()
+            };
+            if next(2) == 0 {
+                input.extend_from_slice(&identify());
+            }
+            for _ in 0..next(12) {
+                input.extend_from_slice(words[next(words.len())]);
+            }
+            let mut link = Link::new("10.0.0.1:5000".to_owned());
+            let (mut out, mut buffer) = (Vec::new(), Vec::new());
+            for byte in input {
+                buffer.push(byte);
+                let handled = link.handle_bytes(&mut registry, &own(), NOW, &buffer, &mut out);
+                buffer.drain(..handled.consumed);
+                if handled.close {
+                    break;
+                }
+                assert!(handled.needed > buffer.len() && handled.needed < 70_000);
+            }
+            link.close(&mut registry, &buffer, &mut out);
+            assert!(registry.nodes(NOW).is_empty());
+        }
+    }
 }

@@ -553,4 +553,38 @@ mod tests {
         registry.create_topic("w").unwrap();
         assert_eq!((registry.entries(), counted(&registry)), (4, 4));
     }
+
+    #[test]
+    fn the_count_of_entries_is_right_after_any_actions() {
+        const TOPICS: [&str; 3] = ["t", "u", "e#ephemeral"];
+        const CHANNELS: [Option<&str>; 3] = [None, Some("c"), Some("d#ephemeral")];
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64; // xorshift, seeded: the same every time
+        let mut next = move |bound: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % bound as u64) as usize
+        };
+        let mut registry = Registry::new(LIFETIMES, 12);
+        let mut peers = Vec::new();
+        for _ in 0..20_000 {
+            let (topic, channel) = (TOPICS[next(3)], CHANNELS[next(3)]);
+            let peer = (!peers.is_empty()).then(|| peers[next(peers.len())]);
+            match (next(8), peer) {
+                (0, _) if peers.len() < 4 => peers.push(broker(&mut registry, "a")),
+                (1, Some(id)) => {
+                    registry.remove_peer(id);
+                    peers.retain(|known| *known != id);
+                }
+                (2 | 3, Some(id)) => registry.unregister(id, topic, channel),
+                (4, _) => registry.delete_topic(topic),
+                (5, _) => drop(registry.delete_channel(topic, channel.unwrap_or("c"))),
+                (6, _) => drop(registry.create_channel(topic, channel.unwrap_or("c"))),
+                (_, Some(id)) => drop(registry.register(id, topic, channel)),
+                _ => {}
+            }
+            assert_eq!(registry.entries(), counted(&registry));
+            assert!(registry.entries() <= 12);
+        }
+    }
 }

@@ -39,6 +39,7 @@ fn start(limits: Limits, stop: &Stop, slow: &Slow) -> (Address, Task<()>) {
                     slow.answer.requested().await;
                     Response::new(200).with_body("late")
                 }
+                "/big" => Response::new(200).with_body(vec![b'x'; 16 << 20]),
                 "/refuse" => Response::new(403).with_header("X-Why", "because"),
                 _ => Response::new(404).with_body(format!(
                     "{} {} {}",
@@ -202,6 +203,28 @@ fn slow_clients_are_disconnected_and_then_others_are_served() {
         half.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
         drop(idle);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_disconnected_and_then_others_are_served() {
+    run(async {
+        let limits = Limits {
+            connections_max: 1,
+            write_pause_max: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let (address, _serving) = start(limits, &Stop::new(), &Slow::default());
+        let mut deaf = connect(&address, PATIENCE).await.unwrap();
+        deaf.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        deaf.readable().await.unwrap(); // it has the slot
+        let url = Url::new(address, "/echo").unwrap();
+        let fetched = fetch("POST", &url, &[], b"abc".to_vec(), PATIENCE, 1000)
+            .await
+            .unwrap();
+        assert_eq!(fetched.status, 200);
     });
 }
 
