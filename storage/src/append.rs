@@ -1,8 +1,6 @@
 //! The one path by which bytes get into segments: blocks are appended to a topic's last segment or to a new one,
 //! synced, and only then named by a ring block.
 
-use std::io;
-
 use crate::block::pages;
 use crate::disk::{Disk, SEGMENTS_DIR};
 use crate::entry::{SegmentImage, file_name};
@@ -122,14 +120,14 @@ impl<D: Disk> Store<D> {
         raw: &[u8],
         steps: &mut Vec<Step<D::File>>,
         created: &mut usize,
-    ) -> io::Result<()> {
+    ) {
         // Compression only shrinks it.
         let need = (BLOCK_HEADER_BYTES + raw.len()) as u64;
         let has_room = |image: &SegmentImage| pages(image.end + need) <= image.bytes;
         if append.parts.is_empty() {
             append
                 .parts
-                .extend(self.reopened_part(append.topic, has_room)?);
+                .extend(self.reopened_part(append.topic, has_room));
         }
         let mut bytes = Vec::new();
         if !append
@@ -149,7 +147,7 @@ impl<D: Disk> Store<D> {
         }
         let topic = append.topic;
         let Some(part) = append.parts.last_mut() else {
-            return Ok(());
+            return;
         };
         let key = key(topic, &part.image);
         let offset = part.image.end;
@@ -162,7 +160,6 @@ impl<D: Disk> Store<D> {
             offset,
             bytes,
         });
-        Ok(())
     }
 
     /// The topic's last segment, if it may still be written to.
@@ -170,32 +167,26 @@ impl<D: Disk> Store<D> {
         &mut self,
         topic: TopicNo,
         has_room: impl Fn(&SegmentImage) -> bool,
-    ) -> io::Result<Option<Part<D::File>>> {
-        let last = self
-            .catalog
-            .topics
-            .get(&topic)
-            .and_then(|topic| topic.segments.back());
-        let Some(image) = last
-            .filter(|s| !s.sealed && has_room(&s.image))
-            .map(|s| s.image)
-        else {
-            return Ok(None);
-        };
-        let file = match self.files.file(key(topic, &image)) {
-            Ok(file) => Target::Open(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Its records are lost, and said to be when a channel misses them; new ones need not be.
-                log::error!("{} is not there", image.file_name(topic));
-                return Ok(None);
+    ) -> Option<Part<D::File>> {
+        let segments = &mut self.catalog.topics.get_mut(&topic)?.segments;
+        let last = segments.back_mut()?;
+        let image = last.image;
+        if last.sealed || !has_room(&image) {
+            return None;
+        }
+        match self.files.file(key(topic, &image)) {
+            Ok(file) => Some(Part {
+                image,
+                file: Target::Open(file),
+                is_new: false,
+            }),
+            Err(error) => {
+                // It takes nothing more, and is no obstacle.
+                log::error!("cannot open {}: {error}", image.file_name(topic));
+                last.sealed = true;
+                None
             }
-            Err(error) => return Err(error),
-        };
-        Ok(Some(Part {
-            image,
-            file,
-            is_new: false,
-        }))
+        }
     }
 
     /// A new segment for a block of `need` bytes, and its file header.

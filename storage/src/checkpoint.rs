@@ -227,18 +227,13 @@ impl<D: Disk> Store<D> {
                 name: SPARE_NAME.to_owned(),
             });
         }
-        let planned = self.append_block(
+        self.append_block(
             &mut moving.append,
             block.range,
             &block.raw,
             &mut steps,
             &mut created,
         );
-        if let Err(error) = planned {
-            steps = vec![Step::Fail {
-                error: error.to_string(),
-            }];
-        }
         self.checkpoint.moving = Some(moving);
         self.running = Some(Running::Move);
         Some(Job { steps })

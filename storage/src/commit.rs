@@ -270,15 +270,8 @@ impl<D: Disk> Store<D> {
             return self.block_job(now, content, reserve);
         };
         let mut append = Append::new(topic);
-        let planned = content.unit.as_ref().map_or(Ok(()), |unit| {
-            self.plan_flood(now, unit, &mut append, &mut content.steps)
-        });
-        if let Err(error) = planned {
-            log::error!("topic {topic}: cannot write a batch to its segment: {error}");
-            self.abandon(&append);
-            content.steps = vec![Step::Fail {
-                error: error.to_string(),
-            }];
+        if let Some(unit) = &content.unit {
+            self.plan_flood(now, unit, &mut append, &mut content.steps);
         }
         content.named = append.images().map(|image| (topic, image)).collect();
         content.append = Some(append);
@@ -291,7 +284,7 @@ impl<D: Disk> Store<D> {
         unit: &Unit,
         append: &mut Append<D::File>,
         steps: &mut Vec<Step<D::File>>,
-    ) -> io::Result<()> {
+    ) {
         let topic = append.topic;
         let end = self
             .catalog
@@ -301,7 +294,7 @@ impl<D: Disk> Store<D> {
             .unwrap_or_default();
         let (mut next, mut created) = (Seq(0), 0);
         while let Some(block) = self.ring_records(topic, &mut next, end, None) {
-            self.append_block(append, block.range, &block.raw, steps, &mut created)?;
+            self.append_block(append, block.range, &block.raw, steps, &mut created);
         }
         let mut through = end;
         for run in &unit.runs {
@@ -313,7 +306,7 @@ impl<D: Disk> Store<D> {
                 let bytes = raw.len() + builder.len();
                 if bytes > 0 && bytes + record.body.len() > SEGMENT_BLOCK_BYTES {
                     builder.finish(topic, &mut raw);
-                    self.append_block(append, (first, last), &raw, steps, &mut created)?;
+                    self.append_block(append, (first, last), &raw, steps, &mut created);
                     raw.clear();
                     first = record.seq;
                 }
@@ -321,11 +314,10 @@ impl<D: Disk> Store<D> {
                 last = record.seq;
             }
             builder.finish(topic, &mut raw);
-            self.append_block(append, (first, last), &raw, steps, &mut created)?;
+            self.append_block(append, (first, last), &raw, steps, &mut created);
         }
         append.close(through);
         append.sync(steps);
-        Ok(())
     }
 
     /// Takes back a commit.

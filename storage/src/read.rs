@@ -282,9 +282,14 @@ impl<D: Disk> Store<D> {
             what: image.file_name(topic),
             error,
         };
-        let at = self.files.block_at(key, image.end, seq).map_err(failed)?;
-        let Some(at) = at else {
-            return Ok(Err(image.through));
+        let at = match self.files.block_at(key, image.end, seq) {
+            Ok(Some(at)) => at,
+            Ok(None) => return Ok(Err(image.through)),
+            Err(error) if is_damage(&error) => {
+                log::error!("{}: {error}", image.file_name(topic));
+                return Ok(Err(image.through));
+            }
+            Err(error) => return Err(failed(error)),
         };
         let block_key = BlockKey::Segment(key, at.offset);
         let bytes = match self.cache.get(&block_key) {
@@ -388,6 +393,12 @@ impl<D: Disk> Store<D> {
         }
         Ok(Some(bytes))
     }
+}
+
+/// True if a file is gone or too short: no second try helps.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotFound, UnexpectedEof};
+    matches!(error.kind(), NotFound | UnexpectedEof)
 }
 
 /// Bytes of the entry at the front.
