@@ -349,9 +349,6 @@ impl<D: Disk> Store<D> {
                 self.garbage.push_back(name);
             }
         }
-        for channel in self.catalog.channels.values_mut() {
-            channel.committed_floor = channel.floor;
-        }
         // Only ephemeral channels followed the end, and they went with the last run.
         let alone = |topic: &&Topic| topic.channels.is_empty() && topic.standing.is_none();
         let topics = self.catalog.topics.iter().filter(|(_, topic)| alone(topic));
