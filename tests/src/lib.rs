@@ -1,1 +1,25 @@
-//! End to end: real programs, simulation, conformance, crashes.
+//! What the end-to-end tests share: starting real and our programs, speaking to them byte by byte, waiting for
+//! conditions, and scripts whose transcripts are compared.
+//!
+//! One test body runs against [`Peer::Real`] (nsqd, nsqlookupd, nsq_to_nsq as NSQ ships them) and [`Peer::Ours`]
+//! (`nsq-edge` through links of those names), so a test is first proved right on the real one. The framing here is
+//! written out by hand and does not use the `protocol` crate: an error there must not hide itself.
+//!
+//! What a test needs and does not find is a failure that names it, never a skip: `tests/run peers` builds the real
+//! programs, `cargo build` ours.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "panicking is how a test fails"
+)]
+
+pub mod clients;
+pub mod daemon;
+pub mod http;
+pub mod script;
+pub mod wait;
+pub mod wire;
+
+pub use daemon::{Daemon, Peer};
