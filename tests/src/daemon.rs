@@ -187,6 +187,15 @@ impl Daemon {
         }
     }
 
+    /// The next start is on this data path.
+    pub fn move_data(&mut self, to: &Path) {
+        let (old, new) = (self.data.display().to_string(), to.display().to_string());
+        for arg in &mut self.args {
+            *arg = arg.replace(&old, &new);
+        }
+        self.data = to.to_path_buf();
+    }
+
     /// SIGKILL, and the end awaited.
     pub fn kill_9(&mut self) {
         if let Some(mut child) = self.child.take() {

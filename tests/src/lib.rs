@@ -17,9 +17,22 @@
 
 pub mod clients;
 pub mod daemon;
+pub mod dice;
 pub mod http;
 pub mod script;
 pub mod wait;
 pub mod wire;
 
 pub use daemon::{Daemon, Peer};
+
+/// Runs `body` for every case at once: these tests wait for other programs' timers most of their time.
+pub fn at_once<T: Send, const N: usize>(cases: [T; N], body: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        let cases = cases.map(|case| scope.spawn(|| body(case)));
+        for case in cases {
+            if let Err(panic) = case.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}

@@ -3,13 +3,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "panicking is how a test fails"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tests::clients::{Delivery, LIBRARIES, Library, Source, deliveries_by_body};
-use tests::{Daemon, Peer, wait};
+use tests::{Daemon, Peer, at_once, wait};
 
 /// What `single:a multi:b,c defer:300:d`, consumed with `requeue:a:2 hold:b`, must lead to.
 fn check_story(deliveries: &[Delivery], who: &str) {
@@ -84,7 +85,7 @@ fn consumers_find_their_broker_through_lookupd() {
         (Peer::Real, Peer::Ours),
         (Peer::Ours, Peer::Ours),
     ];
-    for (broker, registry) in pairs {
+    at_once(pairs, |(broker, registry)| {
         let lookupd = Daemon::nsqlookupd(registry, &[]);
         let nsqd = Daemon::nsqd_registered(broker, &[&lookupd]);
         for (number, consumer) in LIBRARIES.into_iter().enumerate() {
@@ -98,30 +99,5 @@ fn consumers_find_their_broker_through_lookupd() {
                 format!("{publisher:?} to {consumer:?}, nsqd {broker:?}, nsqlookupd {registry:?}");
             check_story(&deliveries, &who);
         }
-    }
-}
-
-#[test]
-fn a_consumer_of_each_library_shares_one_channel() {
-    const EACH: usize = 40;
-    for peer in [Peer::Real, Peer::Ours] {
-        let nsqd = Daemon::nsqd(peer, &[]);
-        let bodies: Vec<String> = (0..EACH * LIBRARIES.len())
-            .map(|number| format!("m{number}"))
-            .collect();
-        Library::Go.publish(
-            nsqd.tcp,
-            "shared",
-            &[&format!("multi:{}", bodies.join(","))],
-        );
-        // One after the other: each takes its part and leaves the rest untouched or requeued.
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        for library in LIBRARIES {
-            let finished = library.consume(Source::Nsqd(nsqd.tcp), "shared", "count", EACH, &[]);
-            for one in finished.iter().take(EACH) {
-                *seen.entry(one.body.clone()).or_default() += 1;
-            }
-        }
-        assert_eq!(seen.len(), bodies.len(), "{peer:?}: every message once");
-    }
+    });
 }

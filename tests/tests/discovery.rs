@@ -3,13 +3,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "panicking is how a test fails"
 )]
 
 use serde_json::Value;
 use tests::http::{get, post};
 use tests::wire::Wire;
-use tests::{Daemon, Peer, wait};
+use tests::{Daemon, Peer, at_once, wait};
 
 /// Broker and registry; the first pair proves the test itself.
 const PAIRS: [(Peer, Peer); 4] = [
@@ -54,7 +55,7 @@ fn producers(lookupd: &Daemon, topic: &str) -> Vec<Value> {
 
 #[test]
 fn a_broker_registers_its_topics_and_channels_and_takes_them_back() {
-    for (broker, registry) in PAIRS {
+    at_once(PAIRS, |(broker, registry)| {
         let who = format!("nsqd {broker:?}, nsqlookupd {registry:?}");
         let lookupd = Daemon::nsqlookupd(registry, &[]);
         let nsqd = Daemon::nsqd_registered(broker, &[&lookupd]);
@@ -89,12 +90,12 @@ fn a_broker_registers_its_topics_and_channels_and_takes_them_back() {
         wait::until(&format!("{who}: the topic is taken back"), || {
             producers(&lookupd, "clicks").is_empty()
         });
-    }
+    });
 }
 
 #[test]
 fn a_broker_that_ends_is_found_no_more() {
-    for (broker, registry) in PAIRS {
+    at_once(PAIRS, |(broker, registry)| {
         let who = format!("nsqd {broker:?}, nsqlookupd {registry:?}");
         let lookupd = Daemon::nsqlookupd(registry, &[]);
         let mut nsqd = Daemon::nsqd_registered(broker, &[&lookupd]);
@@ -109,12 +110,12 @@ fn a_broker_that_ends_is_found_no_more() {
         wait::until(&format!("{who}: no node is left"), || {
             nodes(&lookupd).is_empty()
         });
-    }
+    });
 }
 
 #[test]
 fn a_registry_that_comes_back_is_told_everything_again() {
-    for (broker, registry) in PAIRS {
+    at_once(PAIRS, |(broker, registry)| {
         let who = format!("nsqd {broker:?}, nsqlookupd {registry:?}");
         let mut lookupd = Daemon::nsqlookupd(registry, &[]);
         let nsqd = Daemon::nsqd_registered(broker, &[&lookupd]);
@@ -131,12 +132,12 @@ fn a_registry_that_comes_back_is_told_everything_again() {
         wait::until(&format!("{who}: with its channel"), || {
             channels(&lookupd, "clicks") == ["count"]
         });
-    }
+    });
 }
 
 #[test]
 fn a_new_topic_starts_with_the_channels_that_the_registry_knows() {
-    for (broker, registry) in PAIRS {
+    at_once(PAIRS, |(broker, registry)| {
         let who = format!("nsqd {broker:?}, nsqlookupd {registry:?}");
         let lookupd = Daemon::nsqlookupd(registry, &[]);
         for channel in ["one", "two", "gone%23ephemeral"] {
@@ -162,12 +163,12 @@ fn a_new_topic_starts_with_the_channels_that_the_registry_knows() {
             2,
             "{who}: no ephemeral one"
         );
-    }
+    });
 }
 
 #[test]
 fn a_broker_registers_with_every_registry_and_works_without_any() {
-    for broker in [Peer::Real, Peer::Ours] {
+    at_once([Peer::Real, Peer::Ours], |broker| {
         let mut first = Daemon::nsqlookupd(Peer::Real, &[]);
         let second = Daemon::nsqlookupd(Peer::Ours, &[]);
         // The first is away when the broker starts.
@@ -181,5 +182,5 @@ fn a_broker_registers_with_every_registry_and_works_without_any() {
         wait::until(&format!("{broker:?}: the first knows it"), || {
             producers(&first, "clicks").len() == 1
         });
-    }
+    });
 }

@@ -49,7 +49,7 @@ function consume(source, topic, channel, finish, rules) {
   const [kind, address] = cut(source)
   const where =
     kind === 'lookupd'
-      ? { lookupdHTTPAddresses: [address], lookupdPollInterval: 0.2, lookupdPollJitter: 0 }
+      ? { lookupdHTTPAddresses: [address], lookupdPollInterval: 1, lookupdPollJitter: 0.1 }
       : { nsqdTCPAddresses: [address] }
   const reader = new nsq.Reader(topic, channel, {
     maxInFlight: 10,
