@@ -418,7 +418,11 @@ fn ephemeral_names_also_go_with_a_lost_connection() {
             http_get(lookupd.http, "/nodes").json()["producers"] == json!([])
         });
         let channels = http_get(lookupd.http, "/channels?topic=a").json();
-        assert_eq!(channels["channels"].as_array().unwrap().len(), left, "{peer:?}");
+        assert_eq!(
+            channels["channels"].as_array().unwrap().len(),
+            left,
+            "{peer:?}"
+        );
     }
 }
 

@@ -295,7 +295,7 @@ fn nothing_is_left_to_do_in_the_code() {
         ["XX", "X:"],
         ["HA", "CK"],
         ["un", "safe {"],
-        ["#[ig", "nore"],
+        ["#[ig", "nore]"],
     ]
     .map(|parts| parts.concat());
     let mut found = Vec::new();
