@@ -274,10 +274,21 @@ impl LinkHost {
     /// one that we have just reached it at is worth a try.
     fn found(&mut self, lookupd: Option<&PeerInfo>) {
         self.failure_logged = false;
-        log::info!(
-            "lookupd {}: connected; it says it is {lookupd:?}",
-            self.address
-        );
+        match lookupd {
+            Some(PeerInfo {
+                broadcast_address,
+                http_port,
+                version,
+                ..
+            }) => log::info!(
+                "lookupd {}: connected; version {version}, HTTP at {broadcast_address}:{http_port}",
+                self.address
+            ),
+            None => log::info!(
+                "lookupd {}: connected; it does not say who it is",
+                self.address
+            ),
+        }
         let mut addresses = Vec::new();
         if let Some((told, Ok(port))) = lookupd.map(|it| (it, u16::try_from(it.http_port))) {
             if let Address::Tcp { host, .. } = &self.address {
