@@ -29,6 +29,8 @@ mod commit;
 mod entry;
 mod evacuate;
 mod files;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod ids;
 mod job;
