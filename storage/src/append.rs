@@ -251,9 +251,18 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Segments that no channel needs any more, as the ring knows it, are removed.
-    pub(crate) fn release_segments(&mut self, topics: impl Iterator<Item = TopicNo>) {
-        for number in topics {
+    /// Segments that no channel needs any more are removed. While the ring does not know of some change of the
+    /// catalogue nothing is: the channel that is gone here may be back after a crash.
+    pub(crate) fn release_segments(&mut self) {
+        if self.queue.ops_bytes() > 0 {
+            return;
+        }
+        let with_segments = self.catalog.topics.iter();
+        let numbers: Vec<TopicNo> = with_segments
+            .filter(|(_, topic)| !topic.segments.is_empty())
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
             while let Some(topic) = self.catalog.topics.get(&number) {
                 let needed_from = self.catalog.needed_from(topic);
                 let front = topic.segments.front().map(|segment| segment.image);

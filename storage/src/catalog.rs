@@ -252,6 +252,16 @@ impl Catalog {
         !self.dirty.is_empty()
     }
 
+    /// Bytes of all pending deltas, at most.
+    pub(crate) fn deltas_bytes_max(&self) -> usize {
+        let channels = self
+            .dirty
+            .iter()
+            .filter_map(|number| self.channels.get(number));
+        let deltas = channels.map(|channel| channel.pending.len()).sum::<usize>();
+        deltas * DELTA_BYTES_MAX
+    }
+
     /// Writes pending deltas, up to `bytes_max`; what does not fit waits for the next block.
     pub(crate) fn take_deltas(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Vec<TakenDeltas> {
         let mut room = bytes_max / DELTA_BYTES_MAX;

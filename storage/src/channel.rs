@@ -46,6 +46,10 @@ impl Deltas {
         self.finished.is_empty() && self.retries.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.finished.len() + self.retries.len()
+    }
+
     /// Takes out up to `room` of them, and that much from `room`.
     pub(crate) fn split(&mut self, room: &mut usize) -> Deltas {
         let finished = self.finished.len().min(*room);

@@ -299,11 +299,19 @@ impl<D: Disk> Store<D> {
             }
         }
         let job = self.block_job(now, content, 0);
-        if job.is_none() {
-            self.checkpoint.synced = named;
-            self.checkpoint.retry_at = now + RETRY_INTERVAL;
+        if job.is_some() {
+            return job;
         }
-        job
+        self.checkpoint.synced = named;
+        // Many finishes wait, perhaps: what fits of them goes first.
+        if self.catalog.is_dirty() {
+            let job = self.block_job(now, Content::of(None), 0);
+            if job.is_some() {
+                return job;
+            }
+        }
+        self.checkpoint.retry_at = now + RETRY_INTERVAL;
+        None
     }
 
     /// All is named: the state is next, unless something could not be moved.
@@ -373,8 +381,7 @@ impl<D: Disk> Store<D> {
                 self.catalog.drop_extents_before(self.checkpoint.upto);
                 self.checkpoint.phase = Phase::Idle;
                 self.counters.checkpoints += 1;
-                let topics: Vec<_> = self.catalog.topics.keys().copied().collect();
-                self.release_segments(topics.into_iter());
+                self.release_segments();
             }
             (_, Err((_, error))) => {
                 let text = format!("cannot write: {error}");

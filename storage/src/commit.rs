@@ -50,9 +50,20 @@ impl<F> Content<F> {
     }
 }
 
+impl<F> Content<F> {
+    /// True if records move in it, which means that those nobody needs any more stay behind. The catalogue that
+    /// this was judged by must then be the ring's: the block says every change and finish there is.
+    fn moves_records(&self) -> bool {
+        let is_flood = self.unit.as_ref().is_some_and(|unit| unit.is_flood);
+        is_flood || !self.named.is_empty() || !self.carried.is_empty()
+    }
+}
+
 /// A commit that the medium is busy with.
 pub(crate) struct Commit<F> {
     content: Content<F>,
+    /// Changes of units that still wait.
+    ops_ahead: Vec<u8>,
     taken: Vec<TakenDeltas>,
     header: Header,
     /// The block's position in the ring.
@@ -130,7 +141,10 @@ impl<D: Disk> Store<D> {
 
     /// The most that a block of this content takes in the ring.
     pub(crate) fn block_bytes_max(&self, content: &Content<D::File>) -> u64 {
-        let mut bytes = HEADER_BYTES as u64 + self.delta_bytes_max() as u64;
+        let mut bytes = HEADER_BYTES as u64 + self.delta_bytes_max(content) as u64;
+        if content.moves_records() {
+            bytes += self.queue.ops_bytes();
+        }
         bytes += content.named.len() as u64 * 2 * ENTRY_BYTES_MAX;
         bytes += content
             .carried
@@ -144,8 +158,13 @@ impl<D: Disk> Store<D> {
         pages(bytes)
     }
 
-    fn delta_bytes_max(&self) -> usize {
-        (self.ring.bytes / RING_PARTS_PER_DELTAS) as usize
+    fn delta_bytes_max(&self, content: &Content<D::File>) -> usize {
+        let share = (self.ring.bytes / RING_PARTS_PER_DELTAS) as usize;
+        if content.moves_records() {
+            share.max(self.catalog.deltas_bytes_max())
+        } else {
+            share
+        }
     }
 
     /// Builds a block and its job. `None`, with the content's unit back in the queue, if it does not fit.
@@ -165,7 +184,14 @@ impl<D: Disk> Store<D> {
         if let Some(unit) = &content.unit {
             block.extend_from_slice(&unit.ops);
         }
-        let taken = self.catalog.take_deltas(&mut block, self.delta_bytes_max());
+        let mut ops_ahead = Vec::new();
+        if content.moves_records() {
+            ops_ahead = self.queue.take_ops();
+            block.extend_from_slice(&ops_ahead);
+        }
+        let taken = self
+            .catalog
+            .take_deltas(&mut block, self.delta_bytes_max(&content));
         for (topic, segment) in content.named.iter().copied() {
             entry::push(&mut block, &Entry::Segment { topic, segment });
         }
@@ -199,6 +225,7 @@ impl<D: Disk> Store<D> {
         steps.push(Step::Sync { file });
         let commit = Commit {
             content,
+            ops_ahead,
             taken,
             header,
             at,
@@ -349,6 +376,7 @@ impl<D: Disk> Store<D> {
     fn commit_succeeded(&mut self, commit: Commit<D::File>, mut done: Done<D>) -> Option<Outcome> {
         let Commit {
             content,
+            ops_ahead: _,
             taken,
             header,
             at,
@@ -395,15 +423,13 @@ impl<D: Disk> Store<D> {
         }
         self.catalog.deltas_committed(&taken);
         self.deltas_due = None;
-        let ticket = content.unit.as_ref().map(|unit| unit.ticket);
+        let mut ticket = content.unit.as_ref().map(|unit| unit.ticket);
+        while let Some(said) = self.queue.pop_said() {
+            ticket = Some(said);
+        }
         self.forget_deleted(ticket);
         if self.checkpoint.is_idle() {
-            let channels = taken
-                .iter()
-                .filter_map(|t| self.catalog.channels.get(&t.channel));
-            let mut topics: Vec<_> = channels.map(|channel| channel.topic).collect();
-            topics.dedup();
-            self.release_segments(topics.into_iter());
+            self.release_segments();
         }
         ticket.map(|through| Outcome {
             through,
@@ -429,6 +455,11 @@ impl<D: Disk> Store<D> {
             self.append_opened(&mut append, created);
             self.abandon(&append);
         }
+        let mut unit = commit.content.unit;
+        match &mut unit {
+            Some(unit) => unit.ops.extend(commit.ops_ahead),
+            None => self.queue.keep_ops(Ticket(0), commit.ops_ahead),
+        }
         log::error!("a commit failed: {error}");
         let text = format!("cannot write: {error}");
         self.trouble = Some(text.clone());
@@ -436,7 +467,7 @@ impl<D: Disk> Store<D> {
             self.checkpoint_failed(now, text);
             return None;
         }
-        let Some(mut unit) = commit.content.unit else {
+        let Some(mut unit) = unit else {
             self.retry_at = now + RETRY_INTERVAL;
             return None;
         };

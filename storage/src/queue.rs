@@ -144,7 +144,28 @@ impl Queue {
         ticket
     }
 
-    /// Puts the changes of a failed unit in front of those that wait: their order is that of the log.
+    /// Bytes of all units' changes.
+    pub(crate) fn ops_bytes(&self) -> u64 {
+        self.units.iter().map(|unit| unit.ops.len() as u64).sum()
+    }
+
+    /// Takes the changes out of all units, for a block before theirs.
+    pub(crate) fn take_ops(&mut self) -> Vec<u8> {
+        let ops = self.units.iter_mut();
+        ops.flat_map(|unit| std::mem::take(&mut unit.ops)).collect()
+    }
+
+    /// Drops the oldest unit if there is nothing left in it to say.
+    pub(crate) fn pop_said(&mut self) -> Option<Ticket> {
+        let front = self.units.front()?;
+        if !front.ops.is_empty() || !front.runs.is_empty() {
+            return None;
+        }
+        self.pop().map(|unit| unit.ticket)
+    }
+
+    /// Puts the changes of a failed unit in front of those that wait: their order is that of the log. If nothing
+    /// waits they get a ticket of their own, for others will join them; `ticket` is resolved.
     pub(crate) fn keep_ops(&mut self, ticket: Ticket, mut ops: Vec<u8>) {
         if ops.is_empty() {
             return;
@@ -154,15 +175,28 @@ impl Queue {
                 ops.append(&mut front.ops);
                 front.ops = ops;
             }
-            None => self.units.push_front(Unit {
-                ticket,
-                ops,
-                runs: Vec::new(),
-                run_bytes: 0,
-                body_bytes: 0,
-                failed_once: false,
-                is_flood: false,
-            }),
+            None => {
+                let mut unit = self.new_unit();
+                unit.ops = ops;
+                if !self.units.is_empty() {
+                    unit.ticket = ticket;
+                }
+                self.units.push_front(unit);
+            }
+        }
+    }
+
+    fn new_unit(&mut self) -> Unit {
+        let ticket = self.next_ticket;
+        self.next_ticket = Ticket(ticket.0 + 1);
+        Unit {
+            ticket,
+            ops: Vec::new(),
+            runs: Vec::new(),
+            run_bytes: 0,
+            body_bytes: 0,
+            failed_once: false,
+            is_flood: false,
         }
     }
 
@@ -173,17 +207,8 @@ impl Queue {
             .back()
             .is_some_and(|unit| !unit.is_flood && has_room(unit))
         {
-            let ticket = self.next_ticket;
-            self.next_ticket = Ticket(ticket.0 + 1);
-            self.units.push_back(Unit {
-                ticket,
-                ops: Vec::new(),
-                runs: Vec::new(),
-                run_bytes: 0,
-                body_bytes: 0,
-                failed_once: false,
-                is_flood: false,
-            });
+            let unit = self.new_unit();
+            self.units.push_back(unit);
         }
         let newest = self.units.len() - 1;
         #[expect(clippy::indexing_slicing, reason = "the queue is not empty: see above")]

@@ -30,7 +30,7 @@ use crate::disk::{Disk, SEGMENTS_DIR, TOP_DIR};
 use crate::entry::{self, Entry};
 use crate::files::SegmentFiles;
 use crate::identity::Identity;
-use crate::ids::{BlockNo, TopicNo};
+use crate::ids::BlockNo;
 use crate::job::run_job;
 use crate::limits::{EPOCHS_SKIPPED_AFTER_LOSS, RING_PARTS_PER_DELTAS};
 use crate::make::{self, States};
@@ -349,6 +349,13 @@ impl<D: Disk> Store<D> {
                 self.garbage.push_back(name);
             }
         }
+        // All of them are the ring's word, and synced before any file goes.
+        for channel in self.catalog.channels.values_mut() {
+            channel.committed_floor = channel.floor;
+        }
+        if !report.has_damage() {
+            self.release_segments();
+        }
         // Only ephemeral channels followed the end, and they went with the last run.
         let alone = |topic: &&Topic| topic.channels.is_empty() && topic.standing.is_none();
         let topics = self.catalog.topics.iter().filter(|(_, topic)| alone(topic));
@@ -357,14 +364,6 @@ impl<D: Disk> Store<D> {
             .collect();
         for (topic, paused, end) in stand {
             self.distribute(topic, paused, Some(end));
-        }
-        // All of them are the ring's word, and synced before any file goes.
-        for channel in self.catalog.channels.values_mut() {
-            channel.committed_floor = channel.floor;
-        }
-        let topics: Vec<TopicNo> = self.catalog.topics.keys().copied().collect();
-        if !report.has_damage() {
-            self.release_segments(topics.into_iter());
         }
         Ok(())
     }

@@ -28,9 +28,6 @@ impl<D: Disk> Store<D> {
             for segment in segments {
                 self.garbage.push_back(segment.file_name(topic));
             }
-            if self.checkpoint.is_idle() {
-                self.release_segments([topic].into_iter());
-            }
         }
     }
 
