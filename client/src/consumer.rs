@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use log::{debug, info};
+use log::{debug, info, log};
 use protocol::id::WireId;
 use protocol::names::{ChannelName, TopicName};
 use runtime::http::Url;
@@ -14,7 +14,7 @@ use runtime::{Task, clock, spawn, timer};
 use crate::bell::Bell;
 use crate::discovery::Discovery;
 use crate::host::{Core, Host};
-use crate::links::{Event, LinkId, Links, LinksOptions};
+use crate::links::{Event, LinkId, Links, LinksOptions, level_of};
 
 /// How a [`Consumer`] consumes.
 #[derive(Debug, Clone)]
@@ -263,8 +263,13 @@ impl ConsumerCore {
                     self.in_flight.insert(link, 0);
                     self.share = None;
                 }
-                Event::Down(link, reason) => {
-                    info!("a broker is gone: {reason}");
+                Event::Down {
+                    link,
+                    reason,
+                    failures,
+                } => {
+                    let level = level_of(failures);
+                    log!(level, "a broker is gone: {reason}");
                     // The broker gives them to someone else.
                     self.queue.retain(|message| message.link != link);
                     if self.in_flight.remove(&link).is_some() && self.closing {

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use log::Level;
 use protocol::frame::Message;
 use protocol::id::WireId;
 use runtime::net::Address;
@@ -69,8 +70,15 @@ pub enum Action {
 pub enum Event<'a> {
     /// Ready for publishes or a window.
     Up(LinkId),
-    /// Gone, with the reason. Its publishes came as `Lost` before.
-    Down(LinkId, String),
+    /// Gone, or never opened. Its publishes came as `Lost` before.
+    Down {
+        /// Which one.
+        link: LinkId,
+        /// Why.
+        reason: String,
+        /// Failures of this broker since it last proved well, this one included.
+        failures: u32,
+    },
     /// A publish is at a broker.
     Answered(LinkId, Token),
     /// A publish was refused; `CODE description`. `Down` follows.
@@ -111,7 +119,11 @@ struct Entry {
 
 #[derive(Debug)]
 enum News {
-    Down(LinkId, String),
+    Down {
+        link: LinkId,
+        reason: String,
+        failures: u32,
+    },
     Refused(LinkId, Token, String),
     Lost(LinkId, Token),
 }
@@ -381,7 +393,15 @@ impl Links {
         };
         let Some((at, link, step)) = stepped else {
             return self.news.pop_front().map(|news| match news {
-                News::Down(link, reason) => Event::Down(link, reason),
+                News::Down {
+                    link,
+                    reason,
+                    failures,
+                } => Event::Down {
+                    link,
+                    reason,
+                    failures,
+                },
                 News::Refused(link, token, text) => Event::Refused(link, token, text),
                 News::Lost(link, token) => Event::Lost(link, token),
             });
@@ -455,13 +475,18 @@ impl Links {
             return;
         };
         let pause = entry.backoff.fail(&mut self.rng);
+        let failures = entry.backoff.failures();
         let until = now.saturating_add(pause);
         let state = std::mem::replace(&mut entry.state, State::Resting { until });
         if let State::Open { connection, .. } = state {
             self.news
                 .extend(connection.into_lost().map(|token| News::Lost(link, token)));
         }
-        self.news.push_back(News::Down(link, reason));
+        self.news.push_back(News::Down {
+            link,
+            reason,
+            failures,
+        });
         self.entries
             .retain(|entry| entry.wanted || !matches!(entry.state, State::Resting { .. }));
     }
@@ -471,6 +496,16 @@ impl Links {
             State::Open { link, connection } => Some((*link, connection.as_ref())),
             _ => None,
         })
+    }
+}
+
+/// How loudly to say that a broker failed: the first time aloud, then ever more rarely, so that a
+/// long outage does not fill the log.
+pub fn level_of(failures: u32) -> Level {
+    if failures.is_power_of_two() {
+        Level::Warn
+    } else {
+        Level::Debug
     }
 }
 

@@ -283,7 +283,7 @@ impl ProducerCore {
                     debug!("connected to {:?}", self.links.address(link));
                     continue;
                 }
-                Event::Down(_, reason) => {
+                Event::Down { reason, .. } => {
                     debug!("a connection ended: {reason}");
                     continue;
                 }

@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use client::connection::{ConnectionOptions, Token, is_own_fault};
 use client::host::Core;
-use client::links::{Event, LinkId, Links, LinksOptions};
+use client::links::{Event, LinkId, Links, LinksOptions, level_of};
 use config::RouteOptions;
-use log::{debug, info, warn};
+use log::{debug, info, log, warn};
 use protocol::encode;
 use protocol::frame::Message;
 use protocol::limits::NAME_BYTES_MAX;
@@ -264,8 +264,13 @@ impl RouteCore {
                     );
                     self.told = None;
                 }
-                Event::Down(link, reason) => {
-                    warn!("route {}: a source is gone: {reason}", self.name);
+                Event::Down {
+                    link,
+                    reason,
+                    failures,
+                } => {
+                    let level = level_of(failures);
+                    log!(level, "route {}: a source is gone: {reason}", self.name);
                     self.forget(link);
                 }
                 Event::Answered(link, token) => {
@@ -335,8 +340,11 @@ impl RouteCore {
                         self.upstream.address(link)
                     );
                 }
-                Event::Down(_, reason) => {
-                    warn!("route {}: an upstream is gone: {reason}", self.name);
+                Event::Down {
+                    reason, failures, ..
+                } => {
+                    let level = level_of(failures);
+                    log!(level, "route {}: an upstream is gone: {reason}", self.name);
                 }
                 Event::Message(..) | Event::TooLate(..) | Event::CloseWait(_) => {}
             }
