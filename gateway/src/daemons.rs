@@ -3,20 +3,24 @@
 use std::cell::Cell;
 use std::fmt::Display;
 use std::future::Future;
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+use broker::Broker;
 use config::Options;
+use forwarder::Forwarder;
 use lookupd::Lookupd;
 use runtime::signal::{Signal, Signals};
-use runtime::{Either, Notify, Stop, Task, notify, race, spawn, timer};
+use runtime::{Either, Notify, Stop, Task, clock, notify, race, spawn, timer};
 
-use crate::sockets::Sockets;
+use crate::sockets::{self, Sockets};
 use crate::{exit, logging};
 
-/// For the forwarder to hear of what is under way; what it does not hear of is delivered again.
-const FORWARDER_DRAIN_MAX: Duration = Duration::from_secs(5);
+/// For the forwarder to hear of what is under way, above the limits that it keeps itself; what it does
+/// not hear of is delivered again.
+const FORWARDER_DRAIN_MAX: Duration = Duration::from_secs(15);
 
 /// Which daemons run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +53,26 @@ impl Daemons {
     };
 }
 
+impl Daemons {
+    fn names(self) -> Vec<&'static str> {
+        let all = [
+            (self.broker, "broker"),
+            (self.lookupd, "lookupd"),
+            (self.forwarder, "forwarder"),
+        ];
+        all.into_iter()
+            .filter_map(|(wanted, name)| wanted.then_some(name))
+            .collect()
+    }
+}
+
 /// Runs until a signal says stop and everything is drained.
 pub(crate) fn main(program: &str, wanted: Daemons, options: Options, notes: &[String]) -> ExitCode {
     logging::start(program, &options.log);
     log::info!(
-        "nsq-edge v{} starts as {program}",
-        env!("CARGO_PKG_VERSION")
+        "nsq-edge v{}: {}",
+        env!("CARGO_PKG_VERSION"),
+        wanted.names().join(", ")
     );
     for note in notes {
         log::info!("{note}");
@@ -77,15 +95,10 @@ async fn serve(
     wanted: Daemons,
     options: Options,
     mut signals: Signals,
-    mut sockets: Sockets,
+    sockets: Sockets,
 ) -> Result<(), String> {
     log::info!("memory, at most: {}", options.memory);
-    let mut running = Running::default();
-    if wanted.lookupd {
-        let lookupd = open_lookupd(&options, &mut sockets)?;
-        running.start("lookupd", |stop| lookupd.run(stop));
-    }
-    sockets.all_taken()?;
+    let running = open(wanted, options, sockets)?;
     notify::ready();
     let end = race(wait_for_stop(&mut signals), running.ended.notified()).await;
     notify::stopping();
@@ -103,11 +116,60 @@ async fn serve(
     result
 }
 
-fn open_lookupd(options: &Options, sockets: &mut Sockets) -> Result<Lookupd, String> {
-    let own = &options.lookupd;
-    let tcp = sockets.listener("lookupd-tcp", &own.tcp_address)?;
-    let http = sockets.listener("lookupd-http", &own.http_address)?;
-    Lookupd::with_listeners(own, tcp, http).map_err(in_daemon("lookupd"))
+/// Opens what is wanted, each with what it has to know of those before it: the broker registers with
+/// this lookupd, the forwarder consumes from this broker. All listen when this returns.
+fn open(wanted: Daemons, mut options: Options, mut sockets: Sockets) -> Result<Running, String> {
+    let mut running = Running::default();
+    if wanted.lookupd {
+        let own = &options.lookupd;
+        let tcp = sockets.listener("lookupd-tcp", &own.tcp_address)?;
+        let http = sockets.listener("lookupd-http", &own.http_address)?;
+        let lookupd = Lookupd::with_listeners(own, tcp, http).map_err(in_daemon("lookupd"))?;
+        let address = sockets::to_dial(lookupd.tcp_address());
+        let known = &mut options.broker.lookupd_tcp_addresses;
+        if !known.contains(&address) {
+            known.push(address);
+        }
+        running.start("lookupd", |stop| lookupd.run(stop));
+    }
+    if wanted.broker {
+        warn_of_nsqd_files(&options.broker.data_path);
+        let broker = open_broker(&options, &mut sockets)?;
+        options.forwarder.nsqd_tcp_address = sockets::to_dial(broker.tcp_address());
+        running.start("broker", |stop| broker.run(stop));
+    }
+    sockets.all_taken()?;
+    if wanted.forwarder && options.forwarder.routes.is_empty() {
+        if !wanted.broker {
+            return Err("forwarder: there is no [[forwarder.route]]: nothing to relay".to_owned());
+        }
+        log::info!("forwarder: no route");
+    } else if wanted.forwarder {
+        let seed = clock::now().as_nanos() as u64 ^ clock::wall_ns().unsigned_abs();
+        let own = Forwarder::bind(&options.forwarder, seed).map_err(in_daemon("forwarder"))?;
+        running.start("forwarder", |stop| own.run(stop));
+    }
+    Ok(running)
+}
+
+fn open_broker(options: &Options, sockets: &mut Sockets) -> Result<Broker, String> {
+    let own = &options.broker;
+    if !sockets.has("broker-tcp") && !sockets.has("broker-http") {
+        // The store first: that it is in use says more than that the address is.
+        return Broker::bind(own, &[]).map_err(in_daemon("broker"));
+    }
+    let tcp = sockets.listener("broker-tcp", &own.tcp_address)?;
+    let http = sockets.listener("broker-http", &own.http_address)?;
+    Broker::with_listeners(own, &[], tcp, http).map_err(in_daemon("broker"))
+}
+
+/// A directory in which nsqd worked: it is not touched, but who changed the program for this one must
+/// know that messages are left in it.
+fn warn_of_nsqd_files(data_path: &Path) {
+    if data_path.join("nsqd.dat").exists() {
+        let path = data_path.display();
+        log::warn!("{path} has files of an nsqd: the messages in them are not read, nor removed");
+    }
 }
 
 fn in_daemon<E: Display>(name: &'static str) -> impl Fn(E) -> String {

@@ -7,6 +7,17 @@ use runtime::notify::{self, PassedSocket};
 /// The names that a socket unit may give.
 const NAMES: [&str; 4] = ["broker-tcp", "broker-http", "lookupd-tcp", "lookupd-http"];
 
+/// Where this machine itself reaches a listener: on the loopback, if it listens on all addresses.
+pub(crate) fn to_dial(listening: &Address) -> String {
+    match listening {
+        Address::Tcp { host, port } if host.is_empty() || host == "0.0.0.0" => {
+            format!("127.0.0.1:{port}")
+        }
+        Address::Tcp { host, port } if host == "::" => format!("[::1]:{port}"),
+        other => other.to_string(),
+    }
+}
+
 /// The sockets that were passed and not yet taken.
 pub(crate) struct Sockets {
     passed: Vec<PassedSocket>,
@@ -18,6 +29,11 @@ impl Sockets {
         let passed =
             notify::listen_fds().map_err(|error| format!("sockets passed by systemd: {error}"))?;
         Ok(Self { passed })
+    }
+
+    /// Whether a socket of that name was passed.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.passed.iter().any(|socket| socket.name == name)
     }
 
     /// The passed socket of that name, or else a listener on `address`.

@@ -1,7 +1,8 @@
 //! The executable as an operator meets it: what it prints, and its exit codes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -117,6 +118,57 @@ fn quiet_settings(directory: &Path) -> Vec<String> {
         settings.push(format!("{key}_address=127.0.0.1:0"));
     }
     settings
+}
+
+fn start(daemon: &str, directory: &Path, more: &[&str]) -> Running {
+    let settings = quiet_settings(directory);
+    let args: Vec<&str> = std::iter::once(daemon)
+        .chain(settings.iter().map(String::as_str))
+        .chain(more.iter().copied())
+        .collect();
+    Running::start(command(PROGRAM, &args))
+}
+
+/// The address after `words` in a log.
+fn address(log: &str, words: &str) -> String {
+    let (_, rest) = log
+        .split_once(words)
+        .unwrap_or_else(|| panic!("no {words:?} in {log}"));
+    rest.split_whitespace()
+        .next()
+        .unwrap()
+        .trim_end_matches(',')
+        .to_owned()
+}
+
+/// One HTTP request on a connection of its own; the status line and the rest.
+fn http(address: &str, method: &str, target: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Asks until the answer has a part; a broker registers in its own time.
+fn http_until(address: &str, target: &str, part: &str) -> String {
+    let mut last = String::new();
+    for _ in 0..600 {
+        last = http(address, "GET", target, "");
+        if last.contains(part) {
+            return last;
+        }
+        // The one thing to wait for is another program's progress, which tells nobody.
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    panic!("no {part:?} in the answer to {target}: {last}")
 }
 
 #[test]
@@ -263,4 +315,138 @@ fn rust_log_wins_and_the_levels_are_those_of_nsq() {
     let (code, rest) = running.end();
     assert_eq!(code, Some(0));
     assert!(rest.contains("INFO: SIGINT: draining"), "{rest}");
+}
+
+#[test]
+fn gateway_needs_no_file_keeps_what_it_answered_ok_and_ends_with_0() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    for round in 0..2 {
+        let running = start("gateway", &data, &[]);
+        let log = running.wait_for("lookupd: TCP on ");
+        assert!(log.contains("INFO: memory, at most: "), "{log}");
+        let broker = address(&log, "HTTP: listening on ");
+        if round == 0 {
+            for target in [
+                "/topic/create?topic=clicks",
+                "/channel/create?topic=clicks&channel=count",
+            ] {
+                let answer = http(&broker, "POST", target, "");
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            }
+            let answer = http(&broker, "POST", "/pub?topic=clicks", "a click");
+            assert!(answer.ends_with("OK"), "{answer}");
+        }
+        let stats = http(&broker, "GET", "/stats?format=json&topic=clicks", "");
+        assert!(
+            stats.contains("\"channel_name\":\"count\",\"depth\":1"),
+            "{stats}"
+        );
+        // The broker is in the gateway's own lookupd.
+        let lookupd = address(&log, ", HTTP on ");
+        let port = broker.rsplit_once(':').unwrap().1;
+        http_until(
+            &lookupd,
+            "/lookup?topic=clicks",
+            &format!("\"http_port\":{port}"),
+        );
+        running.signal("TERM");
+        let (code, rest) = running.end();
+        assert_eq!(code, Some(0), "{rest}");
+        assert!(rest.contains("INFO: SIGTERM: draining"), "{rest}");
+        assert!(rest.contains("INFO: drained"), "{rest}");
+    }
+}
+
+#[test]
+fn a_second_start_on_the_same_store_is_refused_in_one_clear_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start("broker", directory.path(), &[]);
+    running.wait_for("HTTP: listening on ");
+    let (code, log) = start("broker", directory.path(), &[]).end();
+    assert_eq!(code, Some(1));
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("FATAL: broker: "), "{last}");
+    assert!(last.contains(directory.path().to_str().unwrap()), "{last}");
+}
+
+#[test]
+fn a_store_that_cannot_be_made_is_one_clear_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (code, log) = start("broker", &file.join("data"), &[]).end();
+    assert_eq!(code, Some(1));
+    let last = log.lines().last().unwrap();
+    assert!(
+        last.contains("FATAL: broker: ") && last.contains("/file/data"),
+        "{last}"
+    );
+}
+
+#[test]
+fn a_route_takes_messages_from_one_gateway_to_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = start("broker", &directory.path().join("upstream"), &[]);
+    let upstream_log = upstream.wait_for("HTTP: listening on ");
+    let to = address(&upstream_log, "TCP: listening on ");
+    let route = format!("forwarder.route=[{{topic = \"clicks\", upstream = [\"{to}\"]}}]");
+    let gateway = start(
+        "gateway",
+        &directory.path().join("gateway"),
+        &["--set", &route],
+    );
+    let log = gateway.wait_for("lookupd: TCP on ");
+    let broker = address(&log, "HTTP: listening on ");
+    // The route's channel was there before the first message.
+    let stats = http(&broker, "GET", "/stats?format=json&topic=clicks", "");
+    assert!(stats.contains("\"channel_name\":\"uplink\""), "{stats}");
+    for click in ["one", "two", "three"] {
+        assert!(http(&broker, "POST", "/pub?topic=clicks", click).ends_with("OK"));
+    }
+    let upstream_http = address(&upstream_log, "HTTP: listening on ");
+    http_until(
+        &upstream_http,
+        "/stats?format=json&topic=clicks",
+        "\"message_count\":3",
+    );
+    http_until(
+        &broker,
+        "/stats?format=json&topic=clicks",
+        "\"depth\":0,\"backend_depth\":0,\"in_flight_count\":0",
+    );
+    for running in [gateway, upstream] {
+        running.signal("TERM");
+        let (code, rest) = running.end();
+        assert_eq!(code, Some(0), "{rest}");
+    }
+}
+
+#[test]
+fn a_forwarder_without_routes_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, log) = start("forwarder", directory.path(), &[]).end();
+    assert_eq!(code, Some(1));
+    assert!(
+        log.contains("FATAL: forwarder: there is no [[forwarder.route]]"),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_files_of_an_nsqd_are_left_alone_and_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("nsqd.dat"), "{}").unwrap();
+    let running = start("broker", directory.path(), &[]);
+    let log = running.wait_for("HTTP: listening on ");
+    assert!(
+        log.contains("WARNING: ") && log.contains("has files of an nsqd"),
+        "{log}"
+    );
+    running.signal("TERM");
+    assert_eq!(running.end().0, Some(0));
+    assert_eq!(
+        std::fs::read_to_string(directory.path().join("nsqd.dat")).unwrap(),
+        "{}"
+    );
 }
