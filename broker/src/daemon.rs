@@ -16,6 +16,7 @@ use storage::disk::LinuxDisk;
 
 use crate::engine::{AdminError, Engine, Settings};
 use crate::host::{Host, stamp};
+use crate::progress::Progress;
 use crate::registration::{Identity, Registration};
 use crate::{drive, http, limits, serve};
 
@@ -157,6 +158,11 @@ impl Broker {
     /// Where HTTP clients connect; the real port if the configured one is 0.
     pub fn http_address(&self) -> &Address {
         &self.http_address
+    }
+
+    /// To watch over the storage thread while the broker runs.
+    pub fn progress(&self) -> Progress {
+        self.host.progress.clone()
     }
 
     /// Serves until `stop`; then closes listeners and connections, and returns when everything is

@@ -43,6 +43,7 @@ pub(crate) async fn drive<D: Disk>(
             continue;
         }
         if let Some(done) = wait(&host, &mut worker, stopping_until, &stop).await {
+            host.progress.done();
             let outcome = host.with_quietly(|engine| engine.handle_done(clock::now(), done));
             if let Some(Err(error)) = outcome.as_ref().map(|outcome| &outcome.result) {
                 log::error!("a commit failed: {error}");
@@ -62,6 +63,7 @@ fn turn<D: Disk>(host: &Rc<Host<D>>, worker: &mut Worker<D>, lookup: Option<&Loo
     });
     if let Some(job) = job {
         worker.submit(job);
+        host.progress.submitted(now);
     }
     if changed {
         host.catalogue_changed.notify();

@@ -11,6 +11,7 @@ use storage::{Outcome, Stamp, Ticket};
 
 use crate::engine::{AdminError, Engine, SessionNo};
 use crate::limits;
+use crate::progress::Progress;
 
 /// The present moment, for the engine.
 pub(crate) fn stamp() -> Stamp {
@@ -34,6 +35,8 @@ pub(crate) struct Host<D: Disk> {
     waiting_next: Cell<u64>,
     /// Who was told "not now".
     retrying: RefCell<Vec<Notify>>,
+    /// Of the storage thread.
+    pub(crate) progress: Progress,
     /// The broker drains: publishes over HTTP are refused.
     pub(crate) stopping: Cell<bool>,
 }
@@ -56,6 +59,7 @@ impl<D: Disk> Host<D> {
             waiting: RefCell::default(),
             waiting_next: Cell::new(0),
             retrying: RefCell::default(),
+            progress: Progress::default(),
             stopping: Cell::new(false),
         }
     }

@@ -10,8 +10,10 @@ pub mod engine;
 mod host;
 mod http;
 pub mod limits;
+mod progress;
 mod registration;
 mod serve;
 mod stats;
 
 pub use daemon::{Broker, StartError};
+pub use progress::Progress;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use broker::Broker;
+use broker::{Broker, Progress};
 use config::Options;
 use forwarder::Forwarder;
 use lookupd::Lookupd;
@@ -16,7 +16,7 @@ use runtime::signal::{Signal, Signals};
 use runtime::{Either, Notify, Stop, Task, clock, notify, race, spawn, timer};
 
 use crate::sockets::{self, Sockets};
-use crate::{exit, logging};
+use crate::{exit, logging, watchdog};
 
 /// For the forwarder to hear of what is under way, above the limits that it keeps itself; what it does
 /// not hear of is delivered again.
@@ -100,6 +100,7 @@ async fn serve(
     log::info!("memory, at most: {}", options.memory);
     let running = open(wanted, options, sockets)?;
     notify::ready();
+    let _feeding = spawn(watchdog::feed(running.storage.clone()));
     let end = race(wait_for_stop(&mut signals), running.ended.notified()).await;
     notify::stopping();
     let result = match end {
@@ -136,6 +137,7 @@ fn open(wanted: Daemons, mut options: Options, mut sockets: Sockets) -> Result<R
         warn_of_nsqd_files(&options.broker.data_path);
         let broker = open_broker(&options, &mut sockets)?;
         options.forwarder.nsqd_tcp_address = sockets::to_dial(broker.tcp_address());
+        running.storage = Some(broker.progress());
         running.start("broker", |stop| broker.run(stop));
     }
     sockets.all_taken()?;
@@ -183,6 +185,8 @@ struct Running {
     /// Notified when a daemon ends that was not asked to.
     ended: Notify,
     first: Rc<Cell<Option<&'static str>>>,
+    /// Of the broker, if there is one.
+    storage: Option<Progress>,
 }
 
 struct Daemon {

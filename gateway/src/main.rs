@@ -9,6 +9,7 @@ mod environment;
 mod exit;
 mod logging;
 mod sockets;
+mod watchdog;
 
 use std::process::ExitCode;
 
