@@ -159,6 +159,10 @@ pub struct Route {
     pub topic: String,
     /// The channel to consume from.
     pub channel: String,
+    /// Brokers to consume from instead of the local one.
+    pub sources: Vec<String>,
+    /// HTTP addresses of lookupds: the brokers that they know of are consumed from instead.
+    pub source_lookupds: Vec<String>,
     /// Upstream brokers.
     pub upstream: Vec<String>,
     /// The topic upstream; empty is the local one's name.
@@ -343,6 +347,8 @@ impl Default for Route {
         Self {
             topic: String::new(),
             channel: "uplink".to_owned(),
+            sources: Vec::new(),
+            source_lookupds: Vec::new(),
             upstream: Vec::new(),
             upstream_topic: String::new(),
             batch_count: 100,

@@ -80,6 +80,9 @@ pub const LOOKUPDS: RangeInclusive<u64> = 0..=16;
 /// `[[forwarder.route]]`: each costs a connection to the broker and one to each of its upstreams.
 pub const ROUTES: RangeInclusive<u64> = 0..=64;
 
+/// Brokers that one route consumes from, when it is not the local one.
+pub const SOURCES: RangeInclusive<u64> = 0..=32;
+
 /// Addresses of one route.
 pub const UPSTREAMS: RangeInclusive<u64> = 1..=32;
 

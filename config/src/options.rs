@@ -142,6 +142,11 @@ pub struct RouteOptions {
     pub topic: TopicName,
     /// The channel that the route consumes from.
     pub channel: ChannelName,
+    /// TCP addresses of the brokers to consume from; none is the local one, unless there are lookupds.
+    pub sources: Vec<String>,
+    /// URLs of the lookupds that know brokers to consume from, `http://host:port` with or without a
+    /// path.
+    pub source_lookupds: Vec<String>,
     /// TCP addresses of the upstream brokers; at least one.
     pub upstream: Vec<String>,
     /// The topic upstream.
@@ -158,6 +163,14 @@ pub struct RouteOptions {
     pub backoff_min: Duration,
     /// up to this.
     pub backoff_max: Duration,
+}
+
+impl RouteOptions {
+    /// Whether the route consumes from the local broker.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.sources.is_empty() && self.source_lookupds.is_empty()
+    }
 }
 
 /// What is logged.

@@ -150,6 +150,7 @@ impl Config {
             initial_channels: forwarder
                 .routes
                 .iter()
+                .filter(|route| route.is_local())
                 .map(|route| InitialChannel {
                     topic: route.topic.clone(),
                     channel: route.channel.clone(),
@@ -320,6 +321,19 @@ fn resolve_route(at: &str, route: &Route) -> Result<RouteOptions, ConfigError> {
             return Err(bad(&key("upstream"), quoted(upstream), "is there twice"));
         }
     }
+    count(&key("sources"), route.sources.len(), &limits::SOURCES)?;
+    for source in &route.sources {
+        dial_address(&key("sources"), source)?;
+    }
+    count(
+        &key("source_lookupds"),
+        route.source_lookupds.len(),
+        &limits::LOOKUPDS,
+    )?;
+    let lookupds = route.source_lookupds.iter();
+    let source_lookupds = lookupds
+        .map(|lookupd| lookupd_url(&key("source_lookupds"), lookupd))
+        .collect::<Result<Vec<_>, _>>()?;
     let backoff_min = span(&key("backoff_min"), route.backoff_min, &limits::BACKOFF_MS)?;
     let backoff_max = span(&key("backoff_max"), route.backoff_max, &limits::BACKOFF_MS)?;
     if backoff_min > backoff_max {
@@ -330,6 +344,8 @@ fn resolve_route(at: &str, route: &Route) -> Result<RouteOptions, ConfigError> {
         topic: topic(&key("topic"), &route.topic)?,
         channel: ChannelName::new(&route.channel)
             .map_err(|error| bad(&key("channel"), quoted(&route.channel), error))?,
+        sources: route.sources.clone(),
+        source_lookupds,
         upstream: route.upstream.clone(),
         upstream_topic: topic(&key("upstream_topic"), upstream_topic)?,
         batch_count: number(&key("batch_count"), route.batch_count, &limits::BATCH_COUNT)?,
@@ -463,6 +479,20 @@ fn dial_address(key: &str, address: &str) -> Result<String, ConfigError> {
     match split_port(address) {
         Some((host, port)) if !host.is_empty() && port != 0 => Ok(address.to_owned()),
         _ => Err(bad(key, quoted(address), BOUND)),
+    }
+}
+
+/// `host:port` as NSQ's programs take it, or a whole URL; the answer is a URL.
+fn lookupd_url(key: &str, text: &str) -> Result<String, ConfigError> {
+    let rest = text.strip_prefix("http://").unwrap_or(text);
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    match split_port(host) {
+        Some((name, port)) if !name.is_empty() && port != 0 => Ok(format!("http://{rest}")),
+        _ => Err(bad(
+            key,
+            quoted(text),
+            "must be host:port or http://host:port",
+        )),
     }
 }
 

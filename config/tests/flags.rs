@@ -226,13 +226,6 @@ fn a_flag_that_is_not_yet_supported_is_refused_and_says_so() {
         error(Program::Nsqd, &["-max-channel-consumers=5"]),
         "-max-channel-consumers: known and not yet supported: a bound of consumers per channel"
     );
-    assert_eq!(
-        error(
-            Program::NsqToNsq,
-            &["-nsqd-tcp-address=a:1", "-nsqd-tcp-address=b:1"]
-        ),
-        "-nsqd-tcp-address: known and not yet supported: more than one broker to consume from"
-    );
     let without = |flag: &&config::flags::Flag| matches!(flag.meaning, Meaning::NotYet);
     for program in Program::ALL {
         for flag in program.flags().iter().filter(without) {
@@ -311,6 +304,7 @@ fn nsq_to_nsq_becomes_a_route_per_topic() {
             "-topic=a",
             "-topic=b",
             "-nsqd-tcp-address=127.0.0.1:4150",
+            "-nsqd-tcp-address=s:4150",
             "-destination-nsqd-tcp-address=x:4150",
             "-destination-nsqd-tcp-address=y:4150",
             "-destination-topic=all",
@@ -319,13 +313,13 @@ fn nsq_to_nsq_becomes_a_route_per_topic() {
         ],
     );
     let forwarder = &run.options.forwarder;
-    assert_eq!(forwarder.nsqd_tcp_address, "127.0.0.1:4150");
     assert_eq!(forwarder.routes.len(), 2);
     for (route, topic) in forwarder.routes.iter().zip(["a", "b"]) {
         assert_eq!(route.topic.as_str(), topic);
         assert_eq!(route.channel.as_str(), "nsq_to_nsq");
         assert_eq!(route.upstream_topic.as_str(), "all");
         assert_eq!(route.upstream, ["x:4150", "y:4150"]);
+        assert_eq!(route.sources, ["127.0.0.1:4150", "s:4150"]);
         assert_eq!(route.in_flight_batches * route.batch_count, 8);
     }
 }
@@ -340,7 +334,15 @@ fn nsq_to_nsq_says_what_it_needs() {
         "--destination-nsqd-tcp-address required"
     );
     let args = ["-topic=a", "-destination-nsqd-tcp-address=x:1"];
-    assert_eq!(usage_error(program, &args), "--nsqd-tcp-address required");
+    assert_eq!(
+        usage_error(program, &args),
+        "--nsqd-tcp-address or --lookupd-http-address required"
+    );
+    let both = ["-nsqd-tcp-address=s:1", "-lookupd-http-address=l:1"];
+    assert_eq!(
+        usage_error(program, &[args.as_slice(), &both].concat()),
+        "use --nsqd-tcp-address or --lookupd-http-address not both"
+    );
 }
 
 #[test]

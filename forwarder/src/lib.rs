@@ -11,16 +11,20 @@ mod batch;
 mod limits;
 pub mod route;
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use client::discovery::Discovery;
 use client::host::Host;
 use client::limits::LINKS_MAX;
 use config::{ForwarderOptions, RouteOptions};
 use log::info;
+use protocol::names::TopicName;
+use runtime::http::{Url, UrlError};
 use runtime::net::{Address, AddressError};
-use runtime::{Stop, join_all, timer};
+use runtime::{Notify, Stop, join_all, race, timer};
 
-use crate::limits::{ANSWERS_TIME_MAX, LAST_WORDS_TIME_MAX, REPORT_INTERVAL};
+use crate::limits::{ANSWERS_TIME_MAX, LAST_WORDS_TIME_MAX, LOOKUP_INTERVAL, REPORT_INTERVAL};
 use crate::route::RouteCore;
 
 /// Why a forwarder cannot start.
@@ -33,6 +37,14 @@ pub enum ForwarderError {
         route: String,
         /// What is wrong with it.
         error: AddressError,
+    },
+    /// An address of a lookupd that cannot be one.
+    #[error("route {route}: {error}")]
+    Lookupd {
+        /// `topic/channel`.
+        route: String,
+        /// What is wrong with it.
+        error: UrlError,
     },
     /// More upstreams than a route may have.
     #[error("route {route}: {count} upstreams, at most {LINKS_MAX}")]
@@ -47,7 +59,23 @@ pub enum ForwarderError {
 /// All routes of one process.
 #[derive(Debug)]
 pub struct Forwarder {
-    routes: Vec<RouteCore>,
+    routes: Vec<Relay>,
+}
+
+/// A route before it runs.
+#[derive(Debug)]
+struct Relay {
+    core: RouteCore,
+    /// Sources that are named.
+    fixed: Vec<Address>,
+    /// Who knows others.
+    discovery: Option<Search>,
+}
+
+#[derive(Debug)]
+struct Search {
+    discovery: Discovery,
+    topic: TopicName,
 }
 
 impl Forwarder {
@@ -71,15 +99,44 @@ impl Forwarder {
                 let count = route.upstream.len();
                 return Err(ForwarderError::Upstreams { route: name, count });
             }
-            let source = parse(&options.nsqd_tcp_address)?;
             let upstream = route
                 .upstream
                 .iter()
                 .map(parse)
                 .collect::<Result<Vec<_>, _>>()?;
+            let mut sources = route
+                .sources
+                .iter()
+                .map(parse)
+                .collect::<Result<Vec<_>, _>>()?;
+            if route.is_local() {
+                sources.push(parse(&options.nsqd_tcp_address)?);
+            }
+            let lookupd = |text: &String| {
+                let error = |error| ForwarderError::Lookupd {
+                    route: name.clone(),
+                    error,
+                };
+                text.parse::<Url>().map_err(error)
+            };
+            let lookupds = route
+                .source_lookupds
+                .iter()
+                .map(lookupd)
+                .collect::<Result<Vec<_>, _>>()?;
             let mut core = RouteCore::new(route, options.message_bytes_max, seed);
-            core.set_sources(Duration::ZERO, [source]);
+            core.set_sources(Duration::ZERO, sources.iter().cloned());
             core.set_upstreams(Duration::ZERO, upstream);
+            let topic = route.topic.clone();
+            let discovery = (!lookupds.is_empty()).then(|| Search {
+                discovery: Discovery::new(lookupds, LOOKUP_INTERVAL, seed),
+                topic,
+            });
+            let core = Relay {
+                core,
+                discovery,
+                fixed: sources,
+            };
             routes.push(core);
         }
         Ok(Self { routes })
@@ -103,24 +160,27 @@ pub fn held_bytes_max(options: &ForwarderOptions) -> u64 {
     options.routes.iter().map(held).sum()
 }
 
-async fn run_route(core: RouteCore, stop: Stop) {
+async fn run_route(relay: Relay, stop: Stop) {
+    let Relay {
+        core,
+        fixed,
+        discovery,
+    } = relay;
     let name = core.name().to_owned();
-    let drained = std::rc::Rc::new(runtime::Notify::new());
-    let tell = std::rc::Rc::clone(&drained);
+    let drained = Rc::new(Notify::new());
+    let tell = Rc::clone(&drained);
     let host = Host::new(core, move |core: &mut RouteCore| {
         if core.is_drained() {
             tell.notify();
         }
     });
-    let mut reported = host.look(RouteCore::counters);
-    while !stop.is_requested() {
-        let pause = timer::timeout(REPORT_INTERVAL, stop.requested()).await;
-        let counters = host.look(RouteCore::counters);
-        if pause.is_err() && counters != reported {
-            info!("route {name}: {counters}");
-            reported = counters;
+    let finding = async {
+        match discovery {
+            Some(search) => look_up(&host, search, &fixed).await,
+            None => std::future::pending().await,
         }
-    }
+    };
+    race(stop.requested(), race(finding, report(&host, &name))).await;
     host.with(|core, now| core.begin_close(now));
     if timer::timeout(ANSWERS_TIME_MAX, drained.notified())
         .await
@@ -132,4 +192,28 @@ async fn run_route(core: RouteCore, stop: Stop) {
     // The last FINs leave; a peer that does not take them has had its time.
     let _late = timer::timeout(LAST_WORDS_TIME_MAX, host.idle()).await;
     info!("route {name}: {}", host.look(RouteCore::counters));
+}
+
+/// Says from time to time what was done, for ever.
+async fn report(host: &Host<RouteCore>, name: &str) {
+    let mut reported = host.look(RouteCore::counters);
+    loop {
+        timer::sleep(REPORT_INTERVAL).await;
+        let counters = host.look(RouteCore::counters);
+        if counters != reported {
+            info!("route {name}: {counters}");
+            reported = counters;
+        }
+    }
+}
+
+/// Keeps the sources as the lookupds know them, for ever.
+async fn look_up(host: &Host<RouteCore>, mut search: Search, fixed: &[Address]) {
+    loop {
+        // Without an answer the sources that are known stay.
+        if let Some(found) = search.discovery.find(&search.topic).await {
+            host.with(|core, now| core.set_sources(now, fixed.iter().cloned().chain(found)));
+        }
+        timer::sleep(search.discovery.pause()).await;
+    }
 }

@@ -31,6 +31,9 @@ pub(crate) const ANSWERS_TIME_MAX: Duration = Duration::from_secs(3);
 /// At the end, for the last FINs to leave and the brokers to close.
 pub(crate) const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(1500);
 
+/// Between two rounds of asking lookupds for sources: go-nsq's default, and nsq_to_nsq's.
+pub(crate) const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Between two log lines of a route that moves.
 pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -17,7 +17,6 @@ pub(super) struct State {
     program: Program,
     pub(super) config: Config,
     notes: Vec<String>,
-    sources: Vec<String>,
     pub(super) topics: Vec<String>,
     pub(super) route: Route,
 }
@@ -28,7 +27,6 @@ impl State {
             program,
             config: Config::default(),
             notes: Vec::new(),
-            sources: Vec::new(),
             topics: Vec::new(),
             route: Route {
                 channel: NSQ_TO_NSQ_CHANNEL.to_owned(),
@@ -86,10 +84,17 @@ impl State {
         if self.route.upstream.is_empty() {
             return missing("--destination-nsqd-tcp-address");
         }
-        let Some(source) = self.sources.first() else {
-            return missing("--nsqd-tcp-address");
-        };
-        self.config.forwarder.nsqd_tcp_address.clone_from(source);
+        match (
+            self.route.sources.is_empty(),
+            self.route.source_lookupds.is_empty(),
+        ) {
+            (true, true) => return missing("--nsqd-tcp-address or --lookupd-http-address"),
+            (false, false) => {
+                let both = "use --nsqd-tcp-address or --lookupd-http-address not both";
+                return Err(FlagsError::Usage(both.to_owned()));
+            }
+            _ => {}
+        }
         for topic in &self.topics {
             let route = Route {
                 topic: topic.clone(),
@@ -187,11 +192,4 @@ pub(super) fn max_in_flight(state: &mut State, value: &Value) -> Result<(), Refu
     route.in_flight_batches = route.in_flight_batches.min(count);
     route.batch_count = route.batch_count.min(count / route.in_flight_batches);
     Ok(())
-}
-
-pub(super) fn source(state: &mut State, value: &Value) -> Result<(), Refusal> {
-    if !state.sources.is_empty() {
-        return Err(Refusal::NotYet("more than one broker to consume from"));
-    }
-    push(&mut state.sources, value)
 }

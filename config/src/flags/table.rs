@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::Program;
 use super::go::Value;
 use super::state::{
-    Refusal, State, bytes, int, level, max_in_flight, mode, port, push, source, span, text,
+    Refusal, State, bytes, int, level, max_in_flight, mode, port, push, span, text,
 };
 
 /// One flag.
@@ -399,10 +399,12 @@ pub(super) const NSQ_TO_NSQ: &[Flag] = &[
         |s, v| text(&mut s.route.upstream_topic, v),
         "topic to publish to (the one consumed)",
     ),
-    not_yet(
+    sets(
         "lookupd-http-address",
         Kind::Text,
-        "finding the brokers to consume from by a lookupd",
+        "forwarder.route.source_lookupds",
+        |s, v| push(&mut s.route.source_lookupds, v),
+        "lookupd that knows the brokers to consume from; may be given several times",
     ),
     sets(
         "max-in-flight",
@@ -421,9 +423,9 @@ pub(super) const NSQ_TO_NSQ: &[Flag] = &[
     sets(
         "nsqd-tcp-address",
         Kind::Text,
-        "forwarder.nsqd_tcp_address",
-        source,
-        "broker to consume from",
+        "forwarder.route.sources",
+        |s, v| push(&mut s.route.sources, v),
+        "broker to consume from; may be given several times",
     ),
     not_yet("producer-opt", Kind::Text, "options of go-nsq's producer"),
     not_yet("require-json-field", Kind::Text, JSON),
