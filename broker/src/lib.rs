@@ -10,6 +10,7 @@ pub mod engine;
 mod host;
 mod http;
 pub mod limits;
+pub mod memory;
 mod progress;
 mod registration;
 mod serve;

@@ -59,6 +59,9 @@ pub const MAGIC_TIMEOUT: Duration = Duration::from_secs(10);
 /// the body pool: without it such a connection could keep that part for ever.
 pub const POOLED_BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Time for a connection without heartbeats to take its last bytes.
+pub const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long a publish may wait for room in the store before it is answered with an error. NSQ's
 /// producers have no timeout of their own, so an error that they can act on is better than silence.
 pub const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -90,9 +93,5 @@ pub const SESSION_BYTES_MAX: usize = INPUT_BYTES_MAX
     + REPLIES_WAITING_MAX * 24
     + REPLY_BYTES_MAX
     + 4096;
-
-/// What one message in flight, requeued or deferred takes at most: see
-/// [`crate::engine::ENTRY_BYTES_MAX`]; the sets of requeued and deferred ones take less.
-pub const OUTSTANDING_BYTES_MAX: usize = crate::engine::ENTRY_BYTES_MAX;
 
 const _: () = assert!(MESSAGES_PER_CHANNEL_TURN_MAX <= MESSAGES_PER_TURN_MAX);

@@ -39,6 +39,7 @@ pub(crate) async fn listen<D: Disk>(
         .detach();
     }
     drop(listener);
+    host.stopping.set(true);
     host.with(|engine| engine.close_sessions(clock::now()));
     slots.all_free().await;
 }

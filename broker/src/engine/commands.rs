@@ -109,7 +109,7 @@ impl<D: Disk> Engine<D> {
                     Fatality::Closes => Step::Stop(Next::End),
                 },
             },
-            Ok(Parsed::NeedBytes { total }) => self.wants(no, total),
+            Ok(Parsed::NeedBytes { total }) => self.wants(no, total, stamp.now),
             Err(error) => {
                 self.refuse(no, &error, stamp.now);
                 Step::Stop(Next::End)
@@ -136,7 +136,7 @@ impl<D: Disk> Engine<D> {
 
     /// The input's buffer has to hold `total` bytes; what is beyond the small buffer comes from the
     /// pool.
-    fn wants(&mut self, no: SessionNo, total: usize) -> Step {
+    fn wants(&mut self, no: SessionNo, total: usize, now: Duration) -> Step {
         let Some(session) = self.sessions.get_mut(no) else {
             return Step::Stop(Next::End);
         };
@@ -144,7 +144,10 @@ impl<D: Disk> Engine<D> {
             self.pool.wait(no);
             return self.block(no, Blocked::Pool);
         }
-        session.blocked = None;
+        if session.blocked.take().is_some() {
+            // Its silence was ours.
+            session.heard_at = now;
+        }
         Step::Stop(Next::Read(total))
     }
 
@@ -183,7 +186,11 @@ impl<D: Disk> Engine<D> {
     fn refuse(&mut self, no: SessionNo, error: &CommandError, now: Duration) -> Fatality {
         let fatality = error.fatality();
         if let Some(session) = self.sessions.get_mut(no) {
-            log::info!("{}: {error}", session.peer);
+            match fatality {
+                Fatality::Closes => log::info!("{}: {error}", session.peer),
+                // A consumer that is too slow may cause many of these.
+                Fatality::GoesOn => log::debug!("{}: {error}", session.peer),
+            }
             let mut framed = Vec::new();
             error.encode(&mut framed);
             if !framed.is_empty() {
@@ -240,6 +247,7 @@ impl<D: Disk> Engine<D> {
             Command::Close => {
                 if let Some(session) = self.sessions.get_mut(no) {
                     session.state = State::Closing;
+                    session.ready_count = 0;
                     session.reply(frame::CLOSE_WAIT_FRAME);
                 }
                 self.wake(no);

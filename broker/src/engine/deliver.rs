@@ -329,10 +329,7 @@ impl<D: Disk> Engine<D> {
         };
         session.armed = None;
         let silent = session.read_deadline().is_some_and(|at| at <= now);
-        let stuck = match (session.negotiated.heartbeat, session.writing_since) {
-            (Some(interval), Some(since)) => since + interval <= now,
-            _ => false,
-        };
+        let stuck = session.write_deadline().is_some_and(|at| at <= now);
         if silent || stuck {
             let what = if silent { "silent" } else { "not reading" };
             log::info!("{}: closed, {what} for too long", session.peer);

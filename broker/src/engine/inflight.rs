@@ -52,6 +52,8 @@ impl Chain {
 /// All entries of the broker.
 pub(crate) struct InFlight {
     nodes: Vec<Node>,
+    /// As many as there may be.
+    max: usize,
     /// First free node; free nodes are chained by `next`.
     free: u32,
     index: HashMap<(ChannelNo, MessageId), u32, BuildHasherDefault<IdHasher>>,
@@ -66,12 +68,13 @@ struct Node {
 /// Bytes that one entry costs at most: its node and its place in the index at the lowest load after
 /// a growth.
 pub const ENTRY_BYTES_MAX: usize =
-    2 * size_of::<Node>() + 4 * size_of::<((ChannelNo, MessageId), u32)>();
+    size_of::<Node>() + 4 * size_of::<((ChannelNo, MessageId), u32)>();
 
 impl InFlight {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         InFlight {
             nodes: Vec::new(),
+            max,
             free: NONE,
             index: HashMap::default(),
         }
@@ -97,6 +100,12 @@ impl InFlight {
                 slot
             }
             None => {
+                let len = self.nodes.len();
+                if len == self.nodes.capacity() {
+                    // Twice as many each time, but not more than there may be.
+                    let more = len.max(16).min(self.max.saturating_sub(len)).max(1);
+                    self.nodes.reserve_exact(more);
+                }
                 self.nodes.push(node);
                 (self.nodes.len() - 1) as u32
             }
@@ -253,7 +262,7 @@ mod tests {
 
     #[test]
     fn entries_of_a_session_are_due_in_order_of_their_deadlines() {
-        let mut in_flight = InFlight::new();
+        let mut in_flight = InFlight::new(100);
         let mut chain = Chain::EMPTY;
         for (id, deadline) in [(1, 10), (2, 10), (3, 5), (4, 20), (5, 7)] {
             in_flight.insert(&mut chain, entry(id, deadline));
@@ -265,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_touched_entry_moves_behind_the_others() {
-        let mut in_flight = InFlight::new();
+        let mut in_flight = InFlight::new(100);
         let mut chain = Chain::EMPTY;
         for id in 1..=3 {
             in_flight.insert(&mut chain, entry(id, id));
@@ -277,7 +286,7 @@ mod tests {
 
     #[test]
     fn freed_entries_are_used_again() {
-        let mut in_flight = InFlight::new();
+        let mut in_flight = InFlight::new(100);
         let mut chain = Chain::EMPTY;
         for round in 0..100 {
             in_flight.insert(&mut chain, entry(round, round));

@@ -119,13 +119,20 @@ impl<D: Disk> Engine<D> {
         stamp: Stamp,
     ) -> Result<(Self, RecoveryReport), storage::OpenError> {
         let (store, report) = Store::open(disk, options, seed, stamp)?;
+        let outstanding_max = settings.outstanding_max;
+        // A pool that could never hold one command would let its sender wait for ever.
+        let largest_command = settings
+            .bounds
+            .body_bytes_max
+            .max(settings.bounds.message_bytes_max) as usize
+            + 2 * crate::limits::INPUT_BYTES_MAX;
         let mut engine = Engine {
-            pool: Pool::new(settings.pool_bytes),
+            pool: Pool::new(settings.pool_bytes.max(largest_command)),
             settings,
             store,
             catalogue: Catalogue::default(),
             sessions: Sessions::default(),
-            in_flight: InFlight::new(),
+            in_flight: InFlight::new(outstanding_max),
             outstanding: 0,
             timers: Timers::default(),
             random: Random(seed | 1),

@@ -212,18 +212,28 @@ impl Session {
         if let Some(at) = self.read_deadline() {
             earliest(at);
         }
-        if let Some(interval) = self.negotiated.heartbeat {
-            if self.magic_seen && self.ending == Ending::Open {
-                earliest(self.heartbeat_at);
-            }
-            if let Some(since) = self.writing_since {
-                earliest(since + interval);
-            }
+        let beats = self.negotiated.heartbeat.is_some() && self.magic_seen;
+        if beats && self.ending == Ending::Open {
+            earliest(self.heartbeat_at);
+        }
+        if let Some(at) = self.write_deadline() {
+            earliest(at);
         }
         if let Some(Blocked::Room { since }) = self.blocked {
             earliest(since + limits::ROOM_WAIT_MAX);
         }
         next
+    }
+
+    /// When the peer has not read for too long. Without heartbeats it has all the time in the world,
+    /// unless its connection is about to be closed.
+    pub(crate) fn write_deadline(&self) -> Option<Duration> {
+        let since = self.writing_since?;
+        match (self.negotiated.heartbeat, self.ending) {
+            (Some(interval), _) => Some(since + interval),
+            (None, Ending::Open) => None,
+            (None, _) => Some(since + limits::LAST_WRITE_TIMEOUT),
+        }
     }
 
     /// When the peer has been silent for too long. It does not count while its input is not read.
