@@ -252,3 +252,17 @@ fn a_key_is_set_by_itself_with_the_errors_of_a_file() {
     assert_eq!(error("nonsense"), "nonsense: unknown key");
     assert!(!error("=1").contains("line"));
 }
+
+#[test]
+fn the_broker_makes_the_channels_of_routes_that_consume_from_it_and_no_others() {
+    let route =
+        |more: &str| format!("[[forwarder.route]]\ntopic = \"t\"\nupstream = [\"h:1\"]\n{more}\n");
+    let text = route("channel = \"a\"")
+        + &route("channel = \"b\"\nsources = [\"h:2\"]")
+        + &route("channel = \"c\"\nsource_lookupds = [\"h:3\"]");
+    let options = Config::parse(&text).unwrap();
+    let options = options.resolve(&Environment::default()).unwrap();
+    let channels: Vec<_> = options.broker.initial_channels.iter().collect();
+    assert_eq!(channels.len(), 1);
+    assert_eq!(channels[0].channel.as_str(), "a");
+}
