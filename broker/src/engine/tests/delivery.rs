@@ -194,10 +194,7 @@ fn a_consumer_that_does_not_read_costs_its_buffer_only() {
 
 #[test]
 fn a_message_larger_than_the_output_is_paid_for_by_the_pool() {
-    let mut world = World::with(Settings {
-        pool_bytes: 250_000,
-        ..settings()
-    });
+    let mut world = World::with(small_pool(250_000, 210_000));
     let producer = world.connect();
     let body = "x".repeat(200_000);
     world.publish(producer, "t", &body);

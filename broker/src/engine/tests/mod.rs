@@ -59,6 +59,15 @@ pub(super) fn settings() -> Settings {
     }
 }
 
+/// Settings with a body pool of `bytes` and commands of at most `command_bytes`.
+pub(super) fn small_pool(bytes: usize, command_bytes: u32) -> Settings {
+    let mut settings = settings();
+    settings.pool_bytes = bytes;
+    settings.bounds.message_bytes_max = command_bytes;
+    settings.bounds.body_bytes_max = command_bytes;
+    settings
+}
+
 impl World {
     pub(super) fn new() -> World {
         World::with(settings())

@@ -361,10 +361,7 @@ fn connections_are_bounded() {
 
 #[test]
 fn what_a_body_needs_beyond_the_small_buffer_comes_from_the_pool() {
-    let mut world = World::with(Settings {
-        pool_bytes: 150_000,
-        ..settings()
-    });
+    let mut world = World::with(small_pool(150_000, 110_000));
     let (first, second) = (world.connect(), world.connect());
     let body = "x".repeat(100_000);
     let command = publish("t", &body);
@@ -386,10 +383,7 @@ fn what_a_body_needs_beyond_the_small_buffer_comes_from_the_pool() {
 
 #[test]
 fn a_connection_that_ends_gives_its_part_of_the_pool_back() {
-    let mut world = World::with(Settings {
-        pool_bytes: 150_000,
-        ..settings()
-    });
+    let mut world = World::with(small_pool(150_000, 110_000));
     let (first, second) = (world.connect(), world.connect());
     let command = publish("t", &"x".repeat(100_000));
     world.send(first, &command[..50]);
