@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use runtime::io::AsyncWriteExt;
 use runtime::net::{Address, Stream, connect};
 use runtime::{Either, Notify, Task, clock, race, spawn, timer, yield_now};
 
-use crate::limits::{BUFFER_KEPT_BYTES, READ_BYTES};
+use crate::limits::{BUFFER_KEPT_BYTES, LAST_WORDS_TIME_MAX, READ_BYTES};
 use crate::links::{Action, LinkId, Links};
 
 /// Rules that a [`Host`] can run.
@@ -226,10 +227,17 @@ impl<C: Core> Run<C> {
         let reason = match connect(&address, timeout).await {
             Ok(stream) => {
                 self.tell(|links, now, link| links.handle_connected(now, link));
-                match race(self.write(stream.clone()), self.read(&stream)).await {
+                let mut reading = pin!(self.read(&stream));
+                match race(self.write(stream.clone()), reading.as_mut()).await {
                     Either::Left(Ok(())) => "closed".to_owned(),
+                    Either::Left(Err(error)) => {
+                        // A broker that refuses a publish closes while we still write the next ones:
+                        // its last words are there to be read.
+                        let _last = timer::timeout(LAST_WORDS_TIME_MAX, reading).await;
+                        error.to_string()
+                    }
                     Either::Right(Ok(())) => "closed by the broker".to_owned(),
-                    Either::Left(Err(error)) | Either::Right(Err(error)) => error.to_string(),
+                    Either::Right(Err(error)) => error.to_string(),
                 }
             }
             Err(error) => error.to_string(),

@@ -28,3 +28,7 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections to distinct brokers that one producer or consumer holds, whatever a lookupd says.
 pub const LINKS_MAX: usize = 256;
+
+/// How long a connection that no longer takes bytes is still read: what the broker sent before it
+/// closed is here already or within a round trip.
+pub const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);

@@ -74,7 +74,7 @@ pub enum Event<'a> {
     Down {
         /// Which one.
         link: LinkId,
-        /// Why.
+        /// Why, with the broker's address.
         reason: String,
         /// Failures of this broker since it last proved well, this one included.
         failures: u32,
@@ -199,6 +199,12 @@ impl Links {
             .iter()
             .find(|entry| entry.state.link() == Some(link));
         entry.map(|entry| &entry.address)
+    }
+
+    /// [`Links::address`] for the log.
+    pub fn name(&self, link: LinkId) -> String {
+        self.address(link)
+            .map_or_else(|| "a closed link".to_owned(), Address::to_string)
     }
 
     /// The connection of an open link: to set its window, finish messages and so on. Publish
@@ -482,6 +488,13 @@ impl Links {
             self.news
                 .extend(connection.into_lost().map(|token| News::Lost(link, token)));
         }
+        // An error of connecting names the address itself.
+        let address = entry.address.to_string();
+        let reason = if reason.contains(&address) {
+            reason
+        } else {
+            format!("{address}: {reason}")
+        };
         self.news.push_back(News::Down {
             link,
             reason,

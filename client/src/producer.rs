@@ -280,7 +280,7 @@ impl ProducerCore {
                 }
                 Event::Lost(_, token) => (token, Err(PublishError::Unanswered)),
                 Event::Up(link) => {
-                    debug!("connected to {:?}", self.links.address(link));
+                    debug!("connected to {}", self.links.name(link));
                     continue;
                 }
                 Event::Down { reason, .. } => {

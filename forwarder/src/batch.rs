@@ -109,19 +109,33 @@ impl Batch {
         )
     }
 
+    /// The messages of which `keep` is true by their size, and the others.
+    pub(crate) fn partition(&self, keep: impl Fn(usize) -> bool) -> (Self, Self) {
+        self.divide(|item| keep(item.bytes))
+    }
+
     /// Forgets the messages that came over `link`.
     pub(crate) fn forget(&mut self, link: LinkId) {
-        if self.items.iter().all(|item| item.link != link) {
-            return;
+        if self.items.iter().any(|item| item.link == link) {
+            (*self, _) = self.divide(|item| item.link != link);
         }
-        let mut kept = Self {
+    }
+
+    fn divide(&self, first: impl Fn(&Item) -> bool) -> (Self, Self) {
+        let empty = || Self {
             fresh: self.fresh,
             ..Self::default()
         };
-        for (item, body) in self.iter().filter(|(item, _)| item.link != link) {
-            kept.items.push(item);
-            kept.bodies.extend_from_slice(body);
+        let mut divided = (empty(), empty());
+        for (item, body) in self.iter() {
+            let part = if first(&item) {
+                &mut divided.0
+            } else {
+                &mut divided.1
+            };
+            part.items.push(item);
+            part.bodies.extend_from_slice(body);
         }
-        *self = kept;
+        divided
     }
 }

@@ -21,7 +21,7 @@ use client::connection::{ConnectionOptions, Token, is_own_fault};
 use client::host::Core;
 use client::links::{Event, LinkId, Links, LinksOptions, level_of};
 use config::RouteOptions;
-use log::{debug, info, log, warn};
+use log::{Level, debug, info, log, warn};
 use protocol::encode;
 use protocol::frame::Message;
 use protocol::limits::NAME_BYTES_MAX;
@@ -257,11 +257,7 @@ impl RouteCore {
                     };
                 }
                 Event::Up(link) => {
-                    info!(
-                        "route {}: takes from {:?}",
-                        self.name,
-                        self.source.address(link)
-                    );
+                    info!("route {}: takes from {}", self.name, self.source.name(link));
                     self.told = None;
                 }
                 Event::Down {
@@ -269,7 +265,11 @@ impl RouteCore {
                     reason,
                     failures,
                 } => {
-                    let level = level_of(failures);
+                    let level = if self.closing {
+                        Level::Debug
+                    } else {
+                        level_of(failures)
+                    };
                     log!(level, "route {}: a source is gone: {reason}", self.name);
                     self.forget(link);
                 }
@@ -334,16 +334,16 @@ impl RouteCore {
                     again.extend(self.sent.remove(&token).map(Again::Send));
                 }
                 Event::Up(link) => {
-                    info!(
-                        "route {}: sends to {:?}",
-                        self.name,
-                        self.upstream.address(link)
-                    );
+                    info!("route {}: sends to {}", self.name, self.upstream.name(link));
                 }
                 Event::Down {
                     reason, failures, ..
                 } => {
-                    let level = level_of(failures);
+                    let level = if self.closing {
+                        Level::Debug
+                    } else {
+                        level_of(failures)
+                    };
                     log!(level, "route {}: an upstream is gone: {reason}", self.name);
                 }
                 Event::Message(..) | Event::TooLate(..) | Event::CloseWait(_) => {}
@@ -549,17 +549,50 @@ enum Again {
     Bury(Batch),
 }
 
+impl Again {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Send(batch) | Self::Bury(batch) => batch.is_empty(),
+        }
+    }
+}
+
 fn refused(route: &str, batch: Batch, text: &str) -> Vec<Again> {
     if !is_own_fault(text) {
         return vec![Again::Send(batch)];
     }
-    // Of several messages one is to blame; of a wrong topic all are.
+    // nsqd says which size it takes: then all that are larger are known at once, for one lost
+    // connection.
+    if let Some(max) = size_limit(text) {
+        let (fits, large) = batch.partition(|bytes| bytes <= max);
+        if !large.is_empty() {
+            warn!("route {route}: {} to the dead letters: {text}", large.len());
+            let again = [Again::Bury(large), Again::Send(fits)];
+            return again
+                .into_iter()
+                .filter(|again| !again.is_empty())
+                .collect();
+        }
+        return halves_or_bury(route, fits, text);
+    }
+    halves_or_bury(route, batch, text)
+}
+
+/// Of several messages one is to blame, and halving finds it; of a wrong topic all are.
+fn halves_or_bury(route: &str, batch: Batch, text: &str) -> Vec<Again> {
     if batch.len() > 1 && !text.starts_with("E_BAD_TOPIC") {
         let (first, second) = batch.split();
         return vec![Again::Send(first), Again::Send(second)];
     }
     warn!("route {route}: {} to the dead letters: {text}", batch.len());
     vec![Again::Bury(batch)]
+}
+
+/// The largest message that the upstream takes, from `E_BAD_MESSAGE .. message too big N > M`.
+fn size_limit(text: &str) -> Option<usize> {
+    let (head, max) = text.rsplit_once(" > ")?;
+    let is_size = head.starts_with("E_BAD_MESSAGE ") && head.contains(" message too big ");
+    is_size.then(|| max.parse().ok())?
 }
 
 /// Adds a message to the gathering batch, which before that begins anew if it has no room.

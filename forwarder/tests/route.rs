@@ -216,6 +216,11 @@ fn an_event_that_the_upstream_refuses_goes_to_the_dead_letters_alone() {
     }
     assert_eq!((arrived.len(), dead.len()), (56, 4));
     assert_eq!(world.core.counters().dead, 4);
+    assert!(
+        world.dialed <= 5,
+        "one connection lost for each: {}",
+        world.dialed
+    );
 }
 
 #[test]
