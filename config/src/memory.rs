@@ -109,12 +109,13 @@ impl MemoryEstimate {
 }
 
 impl RouteOptions {
-    /// Bytes of messages that the route holds at most: its batches under way, the one that gathers, and
-    /// one largest message.
+    /// Bytes that the route holds at most: bodies of the batches under way, of the one that gathers and
+    /// of one largest message; what is under way once more as it is sent; one batch or message being
+    /// encoded; one largest message being read.
     #[must_use]
     pub fn memory_bytes_max(&self, message_bytes_max: u32) -> u64 {
-        let batches = u64::from(self.in_flight_batches) + 1;
-        u64::from(self.batch_bytes) * batches + u64::from(message_bytes_max)
+        let batches = 2 * u64::from(self.in_flight_batches) + 2;
+        u64::from(self.batch_bytes) * batches + 3 * u64::from(message_bytes_max)
     }
 }
 

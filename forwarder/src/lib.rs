@@ -17,7 +17,7 @@ use std::time::Duration;
 use client::discovery::Discovery;
 use client::host::Host;
 use client::limits::LINKS_MAX;
-use config::{ForwarderOptions, RouteOptions};
+use config::ForwarderOptions;
 use log::info;
 use protocol::names::TopicName;
 use runtime::http::{Url, UrlError};
@@ -152,12 +152,6 @@ impl Forwarder {
         )
         .await;
     }
-}
-
-/// Bytes of messages that all routes hold at most, for the worst case of a process.
-pub fn held_bytes_max(options: &ForwarderOptions) -> u64 {
-    let held = |route: &RouteOptions| route::held_bytes_max(route, options.message_bytes_max);
-    options.routes.iter().map(held).sum()
 }
 
 async fn run_route(relay: Relay, stop: Stop) {
