@@ -3,6 +3,7 @@
 mod delivery;
 mod model;
 mod publishing;
+mod recovery;
 mod sessions;
 
 use std::sync::Arc;
@@ -74,9 +75,13 @@ impl World {
     }
 
     pub(super) fn with(settings: Settings) -> World {
-        let disk = Arc::new(FaultyDisk::new());
+        World::open(settings, FaultyDisk::new(), SECOND)
+    }
+
+    fn open(settings: Settings, disk: FaultyDisk, now: Duration) -> World {
+        let disk = Arc::new(disk);
         let stamp = Stamp {
-            now: SECOND,
+            now,
             wall_ns: 1_700_000_000_000_000_000,
         };
         let options = storage::Options {
@@ -100,6 +105,12 @@ impl World {
             now: self.now,
             wall_ns: 1_700_000_000_000_000_000 + self.now.as_nanos() as i64,
         }
+    }
+
+    /// The power goes, and the broker starts again on what is left.
+    pub(super) fn power_cut(&mut self, policy: storage::disk::CrashPolicy) {
+        let disk = self.disk.crash(policy);
+        *self = World::open(self.engine.settings.clone(), disk, self.now + SECOND);
     }
 
     /// A connection that has sent its magic.
