@@ -8,7 +8,9 @@
 //! The rules are in [`route::RouteCore`], without I/O; [`Forwarder`] runs one per route.
 
 mod batch;
+mod counters;
 mod limits;
+mod refusal;
 pub mod route;
 
 use std::rc::Rc;

@@ -14,10 +14,9 @@
 //! While no upstream is up, the window is 0: an outage stays in the broker's log.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
-use client::connection::{ConnectionOptions, Token, is_own_fault};
+use client::connection::{ConnectionOptions, Token};
 use client::host::Core;
 use client::links::{Event, LinkId, Links, LinksOptions, level_of};
 use config::RouteOptions;
@@ -29,42 +28,18 @@ use protocol::names::TopicName;
 use runtime::net::Address;
 
 use crate::batch::{Batch, Item};
+pub use crate::counters::Counters;
 use crate::limits::{
     ANSWER_TIMEOUT, DEAD_SUFFIX, HELD_TIME_MAX, MSG_TIMEOUT_DEFAULT, OVER_BUDGET_DELAY,
     SOURCE_BUFFER_TIMEOUT, UPSTREAM_HEARTBEAT,
 };
+use crate::refusal::{Again, refused};
 
 /// Number of the set of links to the local brokers.
 pub const SOURCE: usize = 0;
 
 /// Number of the set of links to the upstreams.
 pub const UPSTREAM: usize = 1;
-
-/// What a route has done since it started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Messages that an upstream answered for.
-    pub forwarded: u64,
-    /// Bytes of their bodies.
-    pub forwarded_bytes: u64,
-    /// Batches that had to be sent again because their link was lost or the upstream had a fault.
-    pub batches_again: u64,
-    /// Messages given back to their broker unsent.
-    pub given_back: u64,
-    /// Messages that went to the dead letters.
-    pub dead: u64,
-}
-
-impl fmt::Display for Counters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} messages forwarded ({} bytes), {} batches sent again, {} messages given back, \
-             {} dead letters",
-            self.forwarded, self.forwarded_bytes, self.batches_again, self.given_back, self.dead
-        )
-    }
-}
 
 /// Bytes of messages that a route holds at most: a batch that gathers, those in flight, and one
 /// largest message, which is taken when nothing else is held.
@@ -541,58 +516,6 @@ impl Core for RouteCore {
         let ripe = opened.map(|opened| opened + self.options.batch_age);
         refresh.into_iter().chain(ripe).min()
     }
-}
-
-/// What becomes of a batch that did not arrive.
-enum Again {
-    Send(Batch),
-    Bury(Batch),
-}
-
-impl Again {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Send(batch) | Self::Bury(batch) => batch.is_empty(),
-        }
-    }
-}
-
-fn refused(route: &str, batch: Batch, text: &str) -> Vec<Again> {
-    if !is_own_fault(text) {
-        return vec![Again::Send(batch)];
-    }
-    // nsqd says which size it takes: then all that are larger are known at once, for one lost
-    // connection.
-    if let Some(max) = size_limit(text) {
-        let (fits, large) = batch.partition(|bytes| bytes <= max);
-        if !large.is_empty() {
-            warn!("route {route}: {} to the dead letters: {text}", large.len());
-            let again = [Again::Bury(large), Again::Send(fits)];
-            return again
-                .into_iter()
-                .filter(|again| !again.is_empty())
-                .collect();
-        }
-        return halves_or_bury(route, fits, text);
-    }
-    halves_or_bury(route, batch, text)
-}
-
-/// Of several messages one is to blame, and halving finds it; of a wrong topic all are.
-fn halves_or_bury(route: &str, batch: Batch, text: &str) -> Vec<Again> {
-    if batch.len() > 1 && !text.starts_with("E_BAD_TOPIC") {
-        let (first, second) = batch.split();
-        return vec![Again::Send(first), Again::Send(second)];
-    }
-    warn!("route {route}: {} to the dead letters: {text}", batch.len());
-    vec![Again::Bury(batch)]
-}
-
-/// The largest message that the upstream takes, from `E_BAD_MESSAGE .. message too big N > M`.
-fn size_limit(text: &str) -> Option<usize> {
-    let (head, max) = text.rsplit_once(" > ")?;
-    let is_size = head.starts_with("E_BAD_MESSAGE ") && head.contains(" message too big ");
-    is_size.then(|| max.parse().ok())?
 }
 
 /// Adds a message to the gathering batch, which before that begins anew if it has no room.
