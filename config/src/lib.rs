@@ -29,7 +29,7 @@ pub use error::ConfigError;
 pub use file::{
     Broker, Cache, Config, Forwarder, Log, Lookupd, Memory, Ring, Route, Segment, load,
 };
-pub use memory::{MemoryEstimate, MemoryPart};
+pub use memory::{Daemon, MemoryEstimate, MemoryPart};
 pub use options::{
     BrokerOptions, Environment, ForwarderOptions, InitialChannel, Level, LogOptions,
     LookupdOptions, Options, RouteOptions, StorageOptions,

@@ -132,6 +132,9 @@ pub const MEMORY_SEGMENT_BLOCKS: u64 = 3;
 /// One block of a segment beside the largest message, which makes it as much larger.
 pub const MEMORY_SEGMENT_BLOCK_BYTES: u64 = 128 * KIB;
 
+/// One connection of the registry: its buffers for commands of under 200 bytes and for answers.
+pub const MEMORY_LINK_BYTES: u64 = 24 * KIB;
+
 /// What the registry holds at its bound of entries (lookupd's `limits.rs`).
 pub const MEMORY_REGISTRY_BYTES: u64 = 10 * MIB;
 

@@ -18,12 +18,25 @@ pub struct MemoryEstimate {
 /// One term of the formula.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPart {
+    /// Whose it is; `None` is every process's.
+    pub of: Option<Daemon>,
     /// What takes the memory.
     pub what: &'static str,
     /// How many of it there are at most.
     pub count: u64,
     /// Bytes that one takes at most.
     pub bytes_each: u64,
+}
+
+/// What one process may be, alone or together with the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// NSQ's `nsqd`.
+    Broker,
+    /// NSQ's `nsqlookupd`.
+    Lookupd,
+    /// NSQ's `nsq_to_nsq`.
+    Forwarder,
 }
 
 impl MemoryPart {
@@ -42,60 +55,37 @@ impl MemoryEstimate {
         lookupd: &LookupdOptions,
         forwarder: &ForwarderOptions,
     ) -> Self {
-        let storage = &broker.storage;
-        let connections = u64::from(broker.connections_max) + u64::from(lookupd.connections_max);
-        let parts = [
-            ("program", 1, limits::MEMORY_BASE_BYTES),
-            ("connections", connections, limits::MEMORY_CONNECTION_BYTES),
-            ("registry", 1, limits::MEMORY_REGISTRY_BYTES),
-            ("bodies being read", 1, u64::from(broker.bodies_bytes_max)),
-            // One unit gathers publishes while the one before it is written.
-            (
-                "publishes waiting for flash",
-                2,
-                u64::from(storage.pending_bytes_max),
-            ),
-            ("cache", 1, u64::from(storage.cache_bytes)),
-            (
-                "topics",
-                u64::from(storage.topics_max),
-                limits::MEMORY_TOPIC_BYTES,
-            ),
-            (
-                "segment blocks",
-                limits::MEMORY_SEGMENT_BLOCKS,
-                limits::MEMORY_SEGMENT_BLOCK_BYTES + u64::from(storage.message_bytes_max),
-            ),
-            (
-                "channels",
-                u64::from(storage.channels_max),
-                limits::MEMORY_CHANNEL_BYTES,
-            ),
-            (
-                "messages outstanding",
-                u64::from(storage.outstanding_max),
-                limits::MEMORY_OUTSTANDING_BYTES,
-            ),
-            (
-                "route batches",
-                1,
-                forwarder
-                    .routes
-                    .iter()
-                    .map(|route| route.memory_bytes_max(forwarder.message_bytes_max))
-                    .fold(0, u64::saturating_add),
-            ),
+        let program = MemoryPart {
+            of: None,
+            what: "program",
+            count: 1,
+            bytes_each: limits::MEMORY_BASE_BYTES,
+        };
+        let terms = [
+            (Daemon::Broker, broker_terms(broker)),
+            (Daemon::Lookupd, lookupd_terms(lookupd)),
+            (Daemon::Forwarder, forwarder_terms(forwarder)),
         ];
+        let parts = terms
+            .into_iter()
+            .flat_map(|(of, terms)| terms.into_iter().map(move |term| (of, term)))
+            .map(|(of, (what, count, bytes_each))| MemoryPart {
+                of: Some(of),
+                what,
+                count,
+                bytes_each,
+            });
         Self {
-            parts: parts
-                .into_iter()
-                .map(|(what, count, bytes_each)| MemoryPart {
-                    what,
-                    count,
-                    bytes_each,
-                })
-                .collect(),
+            parts: std::iter::once(program).chain(parts).collect(),
         }
+    }
+
+    /// The formula for a process that is only these.
+    #[must_use]
+    pub fn only(mut self, daemons: &[Daemon]) -> Self {
+        self.parts
+            .retain(|part| part.of.is_none_or(|daemon| daemons.contains(&daemon)));
+        self
     }
 
     /// The sum of the terms, in bytes.
@@ -106,6 +96,57 @@ impl MemoryEstimate {
             .map(MemoryPart::bytes)
             .fold(0, u64::saturating_add)
     }
+}
+
+/// What there is, how many, bytes of each.
+type Term = (&'static str, u64, u64);
+
+fn broker_terms(broker: &BrokerOptions) -> Vec<Term> {
+    let storage = &broker.storage;
+    let (topics, channels) = (storage.topics_max.into(), storage.channels_max.into());
+    let outstanding = storage.outstanding_max.into();
+    let pending = storage.pending_bytes_max.into();
+    let block = limits::MEMORY_SEGMENT_BLOCK_BYTES + u64::from(storage.message_bytes_max);
+    vec![
+        (
+            "connections",
+            broker.connections_max.into(),
+            limits::MEMORY_CONNECTION_BYTES,
+        ),
+        ("bodies being read", 1, broker.bodies_bytes_max.into()),
+        // One unit gathers publishes while the one before it is written.
+        ("publishes waiting for flash", 2, pending),
+        ("cache", 1, storage.cache_bytes.into()),
+        ("segment blocks", limits::MEMORY_SEGMENT_BLOCKS, block),
+        ("topics", topics, limits::MEMORY_TOPIC_BYTES),
+        ("channels", channels, limits::MEMORY_CHANNEL_BYTES),
+        (
+            "messages outstanding",
+            outstanding,
+            limits::MEMORY_OUTSTANDING_BYTES,
+        ),
+    ]
+}
+
+fn lookupd_terms(lookupd: &LookupdOptions) -> Vec<Term> {
+    vec![
+        ("registry", 1, limits::MEMORY_REGISTRY_BYTES),
+        (
+            "its connections",
+            lookupd.connections_max.into(),
+            limits::MEMORY_LINK_BYTES,
+        ),
+    ]
+}
+
+fn forwarder_terms(forwarder: &ForwarderOptions) -> Vec<Term> {
+    let held = |route: &RouteOptions| route.memory_bytes_max(forwarder.message_bytes_max);
+    let held = forwarder
+        .routes
+        .iter()
+        .map(held)
+        .fold(0, u64::saturating_add);
+    vec![("routes' messages", 1, held)]
 }
 
 impl RouteOptions {

@@ -53,15 +53,26 @@ impl Daemons {
     };
 }
 
+impl std::fmt::Display for Daemons {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.all().into_iter().map(|daemon| match daemon {
+            config::Daemon::Broker => "broker",
+            config::Daemon::Lookupd => "lookupd",
+            config::Daemon::Forwarder => "forwarder",
+        });
+        out.write_str(&names.collect::<Vec<_>>().join(", "))
+    }
+}
+
 impl Daemons {
-    fn names(self) -> Vec<&'static str> {
+    fn all(self) -> Vec<config::Daemon> {
         let all = [
-            (self.broker, "broker"),
-            (self.lookupd, "lookupd"),
-            (self.forwarder, "forwarder"),
+            (self.broker, config::Daemon::Broker),
+            (self.lookupd, config::Daemon::Lookupd),
+            (self.forwarder, config::Daemon::Forwarder),
         ];
         all.into_iter()
-            .filter_map(|(wanted, name)| wanted.then_some(name))
+            .filter_map(|(wanted, daemon)| wanted.then_some(daemon))
             .collect()
     }
 }
@@ -69,11 +80,7 @@ impl Daemons {
 /// Runs until a signal says stop and everything is drained.
 pub(crate) fn main(program: &str, wanted: Daemons, options: Options, notes: &[String]) -> ExitCode {
     logging::start(program, &options.log);
-    log::info!(
-        "nsq-edge v{}: {}",
-        env!("CARGO_PKG_VERSION"),
-        wanted.names().join(", ")
-    );
+    log::info!("nsq-edge v{}: {}", env!("CARGO_PKG_VERSION"), wanted);
     for note in notes {
         log::info!("{note}");
     }
@@ -97,7 +104,8 @@ async fn serve(
     mut signals: Signals,
     sockets: Sockets,
 ) -> Result<(), String> {
-    log::info!("memory, at most: {}", options.memory);
+    let memory = options.memory.clone().only(&wanted.all());
+    log::info!("memory, at most: {memory}");
     let running = open(wanted, options, sockets)?;
     notify::ready();
     let _feeding = spawn(watchdog::feed(running.storage.clone()));
