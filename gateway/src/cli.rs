@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use config::{Config, ConfigError, Options};
 
 use crate::daemons::{self, Daemons};
-use crate::{check, environment, exit};
+use crate::demo::DemoArgs;
+use crate::{check, demo, environment, exit};
 
 /// A durable NSQ broker for edge gateways: OK means on flash
 #[derive(Debug, Parser)]
@@ -27,6 +28,8 @@ enum Command {
     Lookupd(Settings),
     /// The relay to upstream brokers alone (what nsq_to_nsq is to NSQ)
     Forwarder(Settings),
+    /// Watch clicks go through a gateway that is killed, over a link that is cut, and none lost
+    Demo(DemoArgs),
     /// Look at configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -71,6 +74,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         Command::Config(ConfigCommand::Check { file, quiet, set }) => {
             check::run(resolve(file.as_deref(), &set), quiet)
         }
+        Command::Demo(args) => demo::main(&args),
         Command::Gateway(settings) => daemons(Daemons::ALL, &settings),
         Command::Broker(settings) => daemons(Daemons::BROKER, &settings),
         Command::Lookupd(settings) => daemons(Daemons::LOOKUPD, &settings),

@@ -4,6 +4,7 @@
 mod check;
 mod cli;
 mod daemons;
+mod demo;
 mod drop_in;
 mod environment;
 mod exit;
