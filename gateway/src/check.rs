@@ -20,6 +20,10 @@ pub(crate) fn run(resolved: Result<(Config, Options), ConfigError>, quiet: bool)
     shown.data_path = options.broker.data_path.display().to_string();
     shown.broker.broadcast_address = options.broker.broadcast_address;
     shown.lookupd.broadcast_address = options.lookupd.broadcast_address;
-    println!("{}\n# memory, at most: {}", shown.to_text(), options.memory);
+    exit::print(&format!(
+        "{}\n# memory, at most: {}\n",
+        shown.to_text(),
+        options.memory
+    ));
     ExitCode::SUCCESS
 }

@@ -19,11 +19,12 @@ pub(crate) fn main(program: Program, args: &[String]) -> ExitCode {
         }
         Ok(Request::Version) => {
             let own = env!("CARGO_PKG_VERSION");
-            println!("{} v{NSQ_VERSION} (nsq-edge v{own})", program.name());
+            let name = program.name();
+            exit::print(&format!("{name} v{NSQ_VERSION} (nsq-edge v{own})\n"));
             ExitCode::SUCCESS
         }
         Ok(Request::Help) => {
-            eprint!("{}", program.usage());
+            exit::tell(&program.usage());
             ExitCode::SUCCESS
         }
         Err(FlagsError::Config(error)) => exit::fatal(error),

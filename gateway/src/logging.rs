@@ -41,7 +41,7 @@ pub(crate) fn start(program: &str, options: &LogOptions) {
 
 /// Prints the line that says why the program ends, at whatever log level.
 pub(crate) fn fatal(message: &str) {
-    eprintln!("{}", line("FATAL", 2, message));
+    crate::exit::tell(&format!("{}\n", line("FATAL", 2, message)));
 }
 
 fn line(word: &str, priority: u8, message: &str) -> String {

@@ -450,3 +450,30 @@ fn the_files_of_an_nsqd_are_left_alone_and_warned_of() {
         "{}"
     );
 }
+
+#[test]
+fn a_reader_that_is_gone_is_no_reason_to_abort() {
+    let full = || {
+        Stdio::from(
+            std::fs::File::options()
+                .write(true)
+                .open("/dev/full")
+                .unwrap(),
+        )
+    };
+    for args in [
+        &["config", "check"][..],
+        &["--version"],
+        &["config", "check", "/nonexistent"],
+    ] {
+        let status = command(PROGRAM, args)
+            .stdout(full())
+            .stderr(full())
+            .status()
+            .unwrap();
+        assert!(
+            status.code().is_some_and(|code| code <= 1),
+            "{args:?}: {status}"
+        );
+    }
+}
