@@ -20,8 +20,10 @@ use crate::limits::PAGE_BYTES;
 pub(crate) struct Chain {
     /// From the oldest live block to the newest.
     pub(crate) blocks: Vec<Header>,
-    /// The oldest block that is needed, as the newest one says.
+    /// The oldest block that is needed, as the newest one says, or the state.
     pub(crate) live_from: Place,
+    /// It is the state that says so.
+    pub(crate) is_state_ahead: bool,
     /// The newest block that some block calls synced.
     pub(crate) synced_through: BlockNo,
     /// Above every number seen.
@@ -32,12 +34,14 @@ pub(crate) struct Chain {
     pub(crate) damaged: u64,
 }
 
-/// Reads a ring's headers and links them; `None` if no block is whole.
+/// Reads a ring's headers and links them; `None` if no block is whole. A state that was synced after the newest
+/// block may say that more is free.
 pub(crate) fn read<D: Disk>(
     disk: &D,
     file: &D::File,
     ring_bytes: u64,
     ring_id: u64,
+    state_live_from: Option<Place>,
 ) -> io::Result<Option<Chain>> {
     let ring = RingReader {
         disk,
@@ -64,13 +68,21 @@ pub(crate) fn read<D: Disk>(
     let Some(head) = ring.head(synced_through)? else {
         return Ok(None);
     };
-    let (blocks, mut damaged) = ring.walk(head);
+    let is_there = |place: &Place| {
+        let header = ring.headers.get(&place.number);
+        header.is_some_and(|header| header.place == *place)
+    };
+    let state_says = state_live_from
+        .filter(|place| place.number > head.live_from.number && place.number <= head.place.number)
+        .filter(is_there);
+    let live_from = state_says.unwrap_or(head.live_from);
+    let (blocks, mut damaged) = ring.walk(head, live_from.number);
     // The newest synced block itself is broken.
     damaged += u64::from(head.place.number < synced_through);
-    let live_from = head.live_from;
     Ok(Some(Chain {
         blocks,
         live_from,
+        is_state_ahead: state_says.is_some(),
         synced_through,
         next_number,
         epoch,
@@ -159,9 +171,8 @@ impl<D: Disk> RingReader<'_, D> {
         Ok(None)
     }
 
-    /// The blocks from the head's `live_from` to the head, and how many between are broken.
-    fn walk(&self, head: Header) -> (Vec<Header>, u64) {
-        let oldest = head.live_from.number;
+    /// The blocks from the oldest one needed to the head, and how many between are broken.
+    fn walk(&self, head: Header, oldest: BlockNo) -> (Vec<Header>, u64) {
         let (mut blocks, mut damaged) = (vec![head], 0);
         let mut at = head;
         while at.place.number > oldest && at.previous.number >= oldest && at.previous.number.0 > 0 {

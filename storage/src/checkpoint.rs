@@ -4,8 +4,8 @@
 //!    a commit never waits for more than that. Topics with little there are left for step 3.
 //! 2. *Sync* the segments, one a job.
 //! 3. *Name*: blocks at the ring's head say where the segments end, and carry the remainders of small topics.
-//! 4. *State*: catalogue and cursors go to the other state file, synced.
-//! 5. `live_from` moves; the next block says so, and when that is synced the pages are free.
+//! 4. *State*: catalogue and cursors go to the other state file, with the new `live_from`; when that is synced the
+//!    pages are free. In a ring without room for step 3, the state alone names what was moved.
 //!
 //! A crash between any two steps leaves the older copies in charge: nothing refers to bytes that are not synced.
 //! What cannot be read is damage, not a pin. A full disk stops at step 1 and names what was moved until then.
@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::append::Append;
 use crate::commit::Content;
 use crate::disk::Disk;
+use crate::entry::Entry;
 use crate::entry::SegmentImage;
 use crate::ids::{BlockNo, Seq, Ticket, TopicNo};
 use crate::job::{Done, Job, Step, Target};
@@ -96,6 +97,14 @@ impl<F> Checkpoint<F> {
 
     /// Blocks before this one are to become free.
     pub(crate) fn upto(&self) -> BlockNo {
+        self.upto
+    }
+
+    /// Blocks before this one are free when the state is synced.
+    fn frees_from(&self) -> BlockNo {
+        if self.trouble.is_some() {
+            return BlockNo(0);
+        }
         self.upto
     }
 
@@ -281,12 +290,11 @@ impl<D: Disk> Store<D> {
         if content.named.is_empty() && content.carried.is_empty() {
             return self.end_naming();
         }
-        if !content.carried.is_empty()
-            && self
-                .ring
-                .position(self.block_bytes_max(&content), 0)
-                .is_none()
-        {
+        let has_room = {
+            let len = self.block_bytes_max(&content);
+            self.ring.position(len, PAGE_BYTES).is_some()
+        };
+        if !content.carried.is_empty() && !has_room {
             // No room to carry: these go to their segments after all.
             self.checkpoint.moves.extend(taken);
             self.checkpoint
@@ -298,20 +306,17 @@ impl<D: Disk> Store<D> {
                 return self.move_job();
             }
         }
-        let job = self.block_job(now, content, 0);
+        // The last page is for the next start.
+        let job = self.block_job(now, content, PAGE_BYTES);
         if job.is_some() {
             return job;
         }
         self.checkpoint.synced = named;
-        // Many finishes wait, perhaps: what fits of them goes first.
-        if self.catalog.is_dirty() {
-            let job = self.block_job(now, Content::of(None), 0);
-            if job.is_some() {
-                return job;
-            }
+        if self.checkpoint.phase == Phase::Move {
+            return self.move_job();
         }
-        self.checkpoint.retry_at = now + RETRY_INTERVAL;
-        None
+        self.checkpoint.phase = Phase::State;
+        Some(self.state_job())
     }
 
     /// All is named: the state is next, unless something could not be moved.
@@ -327,12 +332,19 @@ impl<D: Disk> Store<D> {
     pub(crate) fn state_job(&mut self) -> Job<D> {
         let generation = self.state_generation + 1;
         let through = self.ring.last_number();
-        let bytes = state::encode(
-            &self.catalog.image(self.epoch),
-            generation,
-            through,
-            self.store_id,
-        );
+        let mut image = self.catalog.image(self.epoch);
+        for append in &self.checkpoint.synced {
+            append
+                .images()
+                .for_each(|segment| image.name_segment(append.topic, segment));
+        }
+        let live_from = self.checkpoint.frees_from();
+        let live_from = self
+            .ring
+            .live()
+            .find(|block| block.place.number >= live_from);
+        let live_from = live_from.map(|block| block.place).unwrap_or_default();
+        let bytes = state::encode(&image, generation, through, live_from, self.store_id);
         let [even, odd] = &self.state_files;
         let file = Target::Open(if generation % 2 == 0 { even } else { odd }.clone());
         self.running = Some(Running::State);
@@ -377,11 +389,18 @@ impl<D: Disk> Store<D> {
             }
             (Running::State, Ok(())) => {
                 self.state_generation += 1;
-                self.ring.set_live_from(self.checkpoint.upto);
-                self.catalog.drop_extents_before(self.checkpoint.upto);
+                self.names_said();
+                let upto = self.checkpoint.frees_from();
+                self.ring.set_live_from(upto);
+                self.catalog.drop_extents_before(upto);
                 self.checkpoint.phase = Phase::Idle;
                 self.counters.checkpoints += 1;
                 self.release_segments();
+            }
+            (Running::State, Err((_, error))) if !self.checkpoint.synced.is_empty() => {
+                // It may be on the medium for all that, and name these segments: they stay until one succeeds.
+                self.checkpoint.phase = Phase::Name;
+                return self.fail_publishers(now, format!("cannot write: {error}"));
             }
             (_, Err((_, error))) => {
                 let text = format!("cannot write: {error}");
@@ -390,6 +409,16 @@ impl<D: Disk> Store<D> {
             (_, Ok(())) => {}
         }
         None
+    }
+
+    /// The state named segments that no block names.
+    fn names_said(&mut self) {
+        for append in std::mem::take(&mut self.checkpoint.synced) {
+            for segment in append.images() {
+                let topic = append.topic;
+                self.catalog.apply(&Entry::Segment { topic, segment });
+            }
+        }
     }
 
     /// A topic could not be moved. A full disk spares what was moved already; anything else ends the checkpoint.

@@ -121,16 +121,11 @@ impl<D: Disk> Store<D> {
         let mut content = Content::of(self.queue.pop());
         let len = self.block_bytes_max(&content);
         if self.ring.position(len, reserve).is_none() {
-            // Publishes wait for space; a block without them may make it known.
             if let Some(unit) = content.unit.take() {
                 self.queue.unpop(unit);
             }
-            self.is_blocked = !self.ring.has_unsaid_free();
-            return if self.is_blocked {
-                None
-            } else {
-                self.block_job(now, content, 0)
-            };
+            self.is_blocked = true;
+            return None;
         }
         if is_flood {
             self.flood_job(now, content, reserve)

@@ -56,7 +56,10 @@ impl<D: Disk> Store<D> {
                 continue;
             };
             let topic = self.catalog.topics.get(&number)?;
-            for record in run.located().filter(|record| record.seq >= *next) {
+            for record in run
+                .located()
+                .filter(|record| (*next..extent.end()).contains(&record.seq))
+            {
                 if !self.catalog.is_needed(topic, record.seq) {
                     continue;
                 }

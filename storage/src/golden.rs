@@ -186,7 +186,14 @@ fn a_state_is_golden() {
             }],
         }],
     };
-    check("state-v1.bin", &state::encode(&image, 6, BlockNo(42), 0x55));
+    let live_from = Place {
+        number: BlockNo(30),
+        offset: 4096,
+    };
+    check(
+        "state-v1.bin",
+        &state::encode(&image, 6, BlockNo(42), live_from, 0x55),
+    );
 }
 
 #[test]

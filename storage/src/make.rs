@@ -135,6 +135,7 @@ pub(crate) fn keep_aside<D: Disk>(disk: &D, name: &str) -> io::Result<()> {
 pub(crate) fn read_ring<D: Disk>(
     disk: &D,
     identity: &Identity,
+    state_live_from: Option<Place>,
 ) -> io::Result<Option<(D::File, Chain)>> {
     let file = match disk.open(RING_NAME) {
         Ok(file) => file,
@@ -144,7 +145,8 @@ pub(crate) fn read_ring<D: Disk>(
     if disk.len(&file)? < identity.ring_bytes {
         return Ok(None);
     }
-    let chain = chain::read(disk, &file, identity.ring_bytes, identity.ring_id)?;
+    let (bytes, ring_id) = (identity.ring_bytes, identity.ring_id);
+    let chain = chain::read(disk, &file, bytes, ring_id, state_live_from)?;
     Ok(chain.map(|chain| (file, chain)))
 }
 

@@ -132,7 +132,8 @@ impl<D: Disk> Store<D> {
         let state = states
             .newest(&*disk, identity.store_id)
             .map_err(doing("read the state"))?;
-        let ring = make::read_ring(&*disk, &identity).map_err(doing("read the ring"))?;
+        let freed = state.as_ref().map(|(header, _)| header.live_from);
+        let ring = make::read_ring(&*disk, &identity, freed).map_err(doing("read the ring"))?;
         let mut store = match ring {
             Some((file, chain)) => Self::replay(
                 disk,
@@ -221,6 +222,10 @@ impl<D: Disk> Store<D> {
         store.state_generation = generation;
         if is_state_lost {
             store.write_state().map_err(doing("write the state"))?;
+        } else if let (true, Some(header)) = (chain.is_state_ahead, header) {
+            store
+                .rewrite_state(&header, &image)
+                .map_err(doing("write the state"))?;
         }
         Ok(store)
     }
@@ -372,14 +377,20 @@ impl<D: Disk> Store<D> {
     /// pages that no sync has covered.
     fn make_certain(&mut self, stamp: Stamp) -> io::Result<()> {
         let content = Content::of(self.queue.pop());
-        let job = self.block_job(stamp.now, content, 0);
-        let Some(job) = job else {
-            return Err(io::Error::other("the ring has no free page"));
-        };
-        for file in &self.state_files {
+        for file in self.state_files.iter().chain([&self.ring.file]) {
             self.disk.sync(file)?;
         }
         self.disk.sync_dir(TOP_DIR)?;
+        let mut job = self.block_job(stamp.now, content, 0);
+        if job.is_none() {
+            self.free_ring(stamp);
+            let content = Content::of(self.queue.pop());
+            job = self.block_job(stamp.now, content, 0);
+        }
+        let Some(job) = job else {
+            let trouble = self.trouble.clone().unwrap_or_default();
+            return Err(io::Error::other(format!("the ring is full: {trouble}")));
+        };
         let done = run_job(&*self.disk, job);
         if let Err((_, error)) = done.result {
             return Err(error);
@@ -387,6 +398,25 @@ impl<D: Disk> Store<D> {
         self.handle_done(stamp.now, done);
         self.counters = Counters::default();
         Ok(())
+    }
+
+    /// Checkpoints on the calling thread, which takes nothing of a full ring.
+    fn free_ring(&mut self, stamp: Stamp) {
+        while let Some(job) = self.checkpoint_job(stamp.now) {
+            let done = run_job(&*self.disk, job);
+            self.handle_done(stamp.now, done);
+        }
+    }
+
+    /// Writes the state that was read once more, in its place, before anything relies on what it alone says: that
+    /// pages of the ring are free. The run that wrote it may have died because its sync failed, and then a sync
+    /// without a write does nothing.
+    fn rewrite_state(&mut self, header: &state::Header, image: &Image) -> io::Result<()> {
+        let (generation, through) = (header.generation, header.through);
+        let bytes = state::encode(image, generation, through, header.live_from, self.store_id);
+        let [even, odd] = &self.state_files;
+        let file = if generation % 2 == 0 { even } else { odd };
+        self.disk.write_at(file, 0, &bytes)
     }
 
     /// Writes the state on the calling thread.

@@ -76,6 +76,13 @@ impl<F> Ring<F> {
             ring.head = at + header.ring_bytes();
             ring.last = (header.place, header.crc);
         }
+        // A start that said nothing is written over by the next one: many in a row must not fill the ring.
+        if let [.., before, last] = chain {
+            if last.payload_bytes == 0 {
+                ring.head = ring.live.pop_back().map_or(ring.head, |block| block.at);
+                ring.last = (before.place, before.crc);
+            }
+        }
         ring.synced_end = ring.head;
         ring
     }
@@ -98,11 +105,6 @@ impl<F> Ring<F> {
     /// Bytes that may be written.
     pub(crate) fn free(&self) -> u64 {
         self.bytes - (self.head - self.tail)
-    }
-
-    /// True if dead pages wait for a block that says so.
-    pub(crate) fn has_unsaid_free(&self) -> bool {
-        self.live_from().is_some_and(|block| block.at > self.tail)
     }
 
     /// The newest synced block's number.
@@ -151,11 +153,6 @@ impl<F> Ring<F> {
         self.synced_through = header.place.number;
         self.head = at + header.ring_bytes();
         self.synced_end = self.head;
-        let said = self
-            .live
-            .iter()
-            .find(|block| block.place.number == header.live_from.number);
-        self.tail = said.map_or(self.tail, |block| block.at);
     }
 
     /// The block's write or sync failed: its pages are left behind.
@@ -163,10 +160,11 @@ impl<F> Ring<F> {
         self.head = at + header.ring_bytes();
     }
 
-    /// All before `number` is dead; the next block says so.
+    /// All before `number` is dead, and a synced state says so.
     pub(crate) fn set_live_from(&mut self, number: BlockNo) {
         while self.live.len() > 1 && self.live.front().is_some_and(|b| b.place.number < number) {
             self.live.pop_front();
         }
+        self.tail = self.live.front().map_or(self.tail, |block| block.at);
     }
 }

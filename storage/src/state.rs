@@ -10,7 +10,9 @@
 //! | 16 | 8 | number of the last ring block that this includes |
 //! | 24 | 4 | payload bytes |
 //! | 28 | 4 | CRC-32/ISCSI of the payload, seeded with store id and generation |
-//! | 32 | 32 | zero |
+//! | 32 | 8 | live from: number of the oldest ring block that is needed with this state |
+//! | 40 | 4 | live from: ring offset |
+//! | 44 | 20 | zero |
 //! | 64 | n | payload: postcard [`Image`] |
 //!
 //! A state is written over the older one of the two and synced before anything relies on it, so one whole state
@@ -19,6 +21,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::Place;
 use crate::codec::{checksum, open_header, seal_header, start_header};
 use crate::entry::SegmentImage;
 use crate::ids::{BlockNo, ChannelNo, Seq, TopicNo};
@@ -67,6 +70,20 @@ pub(crate) struct ChannelImage {
     pub(crate) retries: Vec<(Seq, u16, u64)>,
 }
 
+impl Image {
+    /// Adds a segment to a topic, or what was written to it since.
+    pub(crate) fn name_segment(&mut self, number: TopicNo, segment: SegmentImage) {
+        let Some(topic) = self.topics.iter_mut().find(|topic| topic.number == number) else {
+            return;
+        };
+        let mut known = topic.segments.iter_mut();
+        match known.find(|known| known.number == segment.number) {
+            Some(known) => *known = segment,
+            None => topic.segments.push(segment),
+        }
+    }
+}
+
 /// A state file's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -74,6 +91,7 @@ pub(crate) struct Header {
     pub(crate) through: BlockNo,
     pub(crate) payload_bytes: u32,
     payload_crc: u32,
+    pub(crate) live_from: Place,
 }
 
 impl Header {
@@ -85,6 +103,10 @@ impl Header {
             through: BlockNo(fields.u64()?),
             payload_bytes: fields.u32()?,
             payload_crc: fields.u32()?,
+            live_from: Place {
+                number: BlockNo(fields.u64()?),
+                offset: fields.u32()?,
+            },
         })
     }
 
@@ -102,7 +124,13 @@ impl Header {
     clippy::expect_used,
     reason = "postcard fails on a full buffer only; a Vec grows"
 )]
-pub(crate) fn encode(image: &Image, generation: u64, through: BlockNo, store: u64) -> Vec<u8> {
+pub(crate) fn encode(
+    image: &Image,
+    generation: u64,
+    through: BlockNo,
+    live_from: Place,
+    store: u64,
+) -> Vec<u8> {
     let out = postcard::to_extend(image, vec![0; HEADER_BYTES]).expect("a Vec takes every image");
     let payload = out.get(HEADER_BYTES..).unwrap_or_default();
     let mut head = Vec::with_capacity(HEADER_BYTES);
@@ -111,6 +139,8 @@ pub(crate) fn encode(image: &Image, generation: u64, through: BlockNo, store: u6
     head.extend_from_slice(&through.0.to_le_bytes());
     head.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     head.extend_from_slice(&checksum(&[store, generation], payload).to_le_bytes());
+    head.extend_from_slice(&live_from.number.0.to_le_bytes());
+    head.extend_from_slice(&live_from.offset.to_le_bytes());
     seal_header(&mut head, 0, HEADER_BYTES, &[store]);
     let mut out = out;
     if let Some(slot) = out.get_mut(..HEADER_BYTES) {
@@ -140,7 +170,7 @@ mod tests {
                 channels: Vec::new(),
             }],
         };
-        let mut bytes = encode(&image, 6, BlockNo(40), 99);
+        let mut bytes = encode(&image, 6, BlockNo(40), Place::default(), 99);
         let header = Header::decode(&bytes, 99).unwrap();
         assert_eq!((header.generation, header.through), (6, BlockNo(40)));
         assert_eq!(header.payload_bytes as usize, bytes.len() - HEADER_BYTES);

@@ -80,23 +80,31 @@ impl Topic {
         )
     }
 
-    /// Adds a run of the ring. Records that a segment stands for already, or that an older copy in the ring
-    /// covers (a checkpoint that a crash interrupted will move that one again), are left where they are.
-    pub(crate) fn place(&mut self, extent: Extent) {
-        if extent.end() <= self.segments_through() {
-            return;
+    /// Adds a run of the ring. Records that a segment stands for already, or that older copies in the ring cover
+    /// (a checkpoint that a crash interrupted will move those again), are left where they are. A run may cover
+    /// more than the copies before it: then the rest of it counts.
+    pub(crate) fn place(&mut self, run: Extent) {
+        let mut first = run.first.max(self.segments_through());
+        while first < run.end() {
+            let at = self.extents.partition_point(|other| other.end() <= first);
+            let next = self.extents.get(at);
+            if let Some(covering) = next.filter(|next| next.first <= first) {
+                first = covering.end();
+                continue;
+            }
+            let end = next.map_or(run.end(), |next| next.first.min(run.end()));
+            let count = end.since(first) as u32;
+            self.extents.insert(
+                at,
+                Extent {
+                    first,
+                    count,
+                    ..run
+                },
+            );
+            first = end;
         }
-        let at = self
-            .extents
-            .partition_point(|other| other.end() <= extent.first);
-        if self
-            .extents
-            .get(at)
-            .is_none_or(|next| next.first >= extent.end())
-        {
-            self.extents.insert(at, extent);
-        }
-        self.end = self.end.max(extent.end());
+        self.end = self.end.max(run.end());
     }
 
     /// Makes a segment known, or further written; the ring's records below its end are no longer looked up.

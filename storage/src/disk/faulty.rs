@@ -520,7 +520,7 @@ impl State {
         self.cached_names.hash(&mut hasher);
         self.durable_names.hash(&mut hasher);
         for (inode, file) in &self.inodes {
-            (inode, file.cached.as_slice(), file.durable_len).hash(&mut hasher);
+            (inode, file.digest, file.cached.len(), file.durable_len).hash(&mut hasher);
             file.unsynced.hash(&mut hasher);
         }
         hasher.finish()

@@ -14,6 +14,8 @@ pub(super) struct Inode {
     /// By number of the sector.
     pub(super) unsynced: BTreeMap<usize, Unsynced>,
     pub(super) open: Weak<()>,
+    /// The sum of all sectors' digests.
+    pub(super) digest: u64,
 }
 
 /// The contents that a sector may turn out to have.
@@ -44,34 +46,36 @@ impl Inode {
             durable_len: 0,
             unsynced: BTreeMap::new(),
             open: Weak::new(),
+            digest: 0,
         }
     }
 
     pub(super) fn write(&mut self, start: usize, bytes: &[u8]) {
         let end = start + bytes.len();
+        if bytes.is_empty() {
+            return;
+        }
         let cached = Arc::make_mut(&mut self.cached);
         if cached.len() < end {
             cached.resize(end, 0);
         }
-        let sectors = start / SECTOR..end.div_ceil(SECTOR);
-        if bytes.is_empty() {
-            return;
-        }
-        for sector in sectors.clone() {
-            let before = || Unsynced {
-                contents: vec![sector_of(cached, sector)],
+        for sector in start / SECTOR..end.div_ceil(SECTOR) {
+            let before = sector_of(cached, sector);
+            let mut after = before;
+            let at = sector * SECTOR;
+            let (from, to) = (start.max(at), end.min(at + SECTOR));
+            let into = after.get_mut(from - at..to - at);
+            if let (Some(into), Some(bytes)) = (into, bytes.get(from - start..to - start)) {
+                into.copy_from_slice(bytes);
+            }
+            let first = || Unsynced {
+                contents: vec![before],
                 dropped: false,
             };
-            self.unsynced.entry(sector).or_insert_with(before);
-        }
-        if let Some(into) = cached.get_mut(start..end) {
-            into.copy_from_slice(bytes);
-        }
-        for sector in sectors {
-            if let Some(unsynced) = self.unsynced.get_mut(&sector) {
-                unsynced.contents.push(sector_of(cached, sector));
-                unsynced.dropped = false;
-            }
+            let unsynced = self.unsynced.entry(sector).or_insert_with(first);
+            unsynced.contents.push(after);
+            unsynced.dropped = false;
+            put_sector(cached, &mut self.digest, sector, Some(&after));
         }
     }
 
@@ -87,7 +91,7 @@ impl Inode {
         if forget {
             let cached = Arc::make_mut(&mut self.cached);
             for (sector, unsynced) in &self.unsynced {
-                put_sector(cached, *sector, unsynced.contents.first());
+                put_sector(cached, &mut self.digest, *sector, unsynced.contents.first());
             }
         }
     }
@@ -103,9 +107,15 @@ impl Inode {
         }
         let cached = Arc::make_mut(&mut self.cached);
         for (sector, unsynced) in unsynced {
-            put_sector(cached, sector, unsynced.contents.get(choose(&unsynced)));
+            let content = unsynced.contents.get(choose(&unsynced));
+            put_sector(cached, &mut self.digest, sector, content);
         }
-        cached.truncate(self.durable_len);
+        if self.durable_len < cached.len() {
+            cached.truncate(self.durable_len);
+            let sectors = 0..cached.len().div_ceil(SECTOR);
+            let digests = sectors.map(|sector| digest(sector, &sector_of(cached, sector)));
+            self.digest = digests.fold(0, u64::wrapping_add);
+        }
     }
 
     pub(super) fn keep_some(&mut self, draw: &mut Draw) {
@@ -137,22 +147,27 @@ impl Inode {
         let Ok(byte) = usize::try_from(byte) else {
             return false;
         };
-        let Some(cached) = Arc::make_mut(&mut self.cached).get_mut(byte) else {
+        if byte >= self.cached.len() {
             return false;
-        };
-        *cached ^= mask;
+        }
+        let cached = Arc::make_mut(&mut self.cached);
+        let mut content = sector_of(cached, byte / SECTOR);
+        flip(&mut content, byte, mask);
+        put_sector(cached, &mut self.digest, byte / SECTOR, Some(&content));
         let unsynced = self.unsynced.get_mut(&(byte / SECTOR));
         for content in unsynced
             .into_iter()
             .flat_map(|unsynced| &mut unsynced.contents)
         {
-            content
-                .iter_mut()
-                .skip(byte % SECTOR)
-                .take(1)
-                .for_each(|byte| *byte ^= mask);
+            flip(content, byte, mask);
         }
         true
+    }
+}
+
+fn flip(content: &mut [u8; SECTOR], byte: usize, mask: u8) {
+    if let Some(byte) = content.get_mut(byte % SECTOR) {
+        *byte ^= mask;
     }
 }
 
@@ -160,19 +175,38 @@ impl Inode {
 fn sector_of(bytes: &[u8], sector: usize) -> [u8; SECTOR] {
     let mut content = [0; SECTOR];
     let rest = bytes.get(sector * SECTOR..).unwrap_or_default();
-    content
-        .iter_mut()
-        .zip(rest)
-        .for_each(|(into, from)| *into = *from);
+    let len = rest.len().min(SECTOR);
+    if let (Some(into), Some(from)) = (content.get_mut(..len), rest.get(..len)) {
+        into.copy_from_slice(from);
+    }
     content
 }
 
-fn put_sector(bytes: &mut [u8], sector: usize, content: Option<&[u8; SECTOR]>) {
+fn put_sector(bytes: &mut [u8], sum: &mut u64, sector: usize, content: Option<&[u8; SECTOR]>) {
+    let Some(content) = content else { return };
+    let before = digest(sector, &sector_of(bytes, sector));
     let rest = bytes.get_mut(sector * SECTOR..).unwrap_or_default();
-    rest.iter_mut()
-        .zip(content.into_iter().flatten())
-        .for_each(|(into, from)| *into = *from);
+    let len = rest.len().min(SECTOR);
+    if let (Some(into), Some(from)) = (rest.get_mut(..len), content.get(..len)) {
+        into.copy_from_slice(from);
+    }
+    let after = digest(sector, &sector_of(bytes, sector));
+    *sum = sum.wrapping_sub(before).wrapping_add(after);
 }
+
+/// Of a sector at its place; one of zeros has none.
+fn digest(sector: usize, content: &[u8; SECTOR]) -> u64 {
+    let words = content
+        .chunks_exact(8)
+        .map(|word| word.try_into().map_or(0, u64::from_le_bytes));
+    let sum = words.fold(0u64, |sum, word| {
+        (sum.rotate_left(5) ^ word).wrapping_mul(PRIME)
+    });
+    sum.wrapping_mul(2 * sector as u64 + 1)
+}
+
+/// FxHash's (Firefox, rustc).
+const PRIME: u64 = 0x517C_C1B7_2722_0A95;
 
 /// splitmix64: small, seeded, the same everywhere.
 #[derive(Debug)]
