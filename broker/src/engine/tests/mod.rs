@@ -1,6 +1,7 @@
 //! The engine in virtual time: scripted connections, a simulated disk, no sockets.
 
 mod delivery;
+mod hostile;
 mod model;
 mod publishing;
 mod recovery;
