@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use crate::wait::PATIENCE;
 
@@ -88,6 +88,17 @@ pub fn exchange_all(to: SocketAddr, bytes: &[u8]) -> Vec<Reply> {
         rest = behind;
     }
     replies
+}
+
+/// As [`exchange`], but ends our side after the bytes: for requests that are cut short.
+pub fn exchange_cut(to: SocketAddr, bytes: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut all = Vec::new();
+    let _reset = stream.read_to_end(&mut all);
+    parse(&all).0
 }
 
 /// As [`exchange`], for a peer that may not be there.

@@ -30,6 +30,8 @@ pub enum Step {
     Http(String, String, Vec<(String, String)>, Vec<u8>),
     /// Exactly these bytes as an HTTP request.
     RawHttp(Vec<u8>),
+    /// The same, and our side ends with them.
+    CutHttp(Vec<u8>),
     /// The next connections do not send their magic.
     NoMagic,
     /// From here on frames are not noted, or are again: for answers that differ by nature, such as a daemon's ports.
@@ -261,6 +263,11 @@ impl Player {
                 for reply in http::exchange_all(self.target.http, &bytes) {
                     self.note_reply("raw", &reply);
                 }
+            }
+            Step::CutHttp(bytes) => {
+                let bytes = self.filled(bytes);
+                let reply = http::exchange_cut(self.target.http, &bytes);
+                self.note_reply("cut", &reply);
             }
             Step::Until(target, pointer, value) => {
                 let target = self.filled_text(target);

@@ -190,6 +190,87 @@ fn publishes_are_answered_as_nsqds() {
 }
 
 #[test]
+fn bodies_cut_short_store_nothing() {
+    let cut = |target: &str, rest: &str| {
+        Step::CutHttp(format!("POST {target} HTTP/1.1\r\nHost: x\r\n{rest}").into_bytes())
+    };
+    let empty = || until("/stats?format=json&topic={t}", "/topics/0/message_count", 0);
+    check(
+        &[
+            row(
+                "POST /pub with half its body",
+                [
+                    post("/topic/create?topic={t}", ""),
+                    cut("/pub?topic={t}", "Content-Length: 10\r\n\r\nhalf"),
+                    empty(),
+                ],
+            ),
+            row(
+                "POST /mpub with half its body",
+                [
+                    post("/topic/create?topic={t}", ""),
+                    cut("/mpub?topic={t}", "Content-Length: 10\r\n\r\na\nb\n"),
+                    empty(),
+                ],
+            ),
+            row(
+                "POST /mpub, binary, with half its body",
+                [
+                    post("/topic/create?topic={t}", ""),
+                    cut(
+                        "/mpub?topic={t}&binary=true",
+                        "Content-Length: 10\r\n\r\n\0\0\0\u{1}",
+                    ),
+                    empty(),
+                ],
+            ),
+            row(
+                "POST /pub with half its chunks",
+                [
+                    post("/topic/create?topic={t}", ""),
+                    cut(
+                        "/pub?topic={t}",
+                        "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+                    ),
+                    empty(),
+                ],
+            ),
+            row(
+                "POST /pub with a broken chunk",
+                [
+                    post("/topic/create?topic={t}", ""),
+                    cut(
+                        "/pub?topic={t}",
+                        "Transfer-Encoding: chunked\r\n\r\nzz\r\nhalf\r\n0\r\n\r\n",
+                    ),
+                    empty(),
+                ],
+            ),
+            row(
+                "a request line that is none",
+                [Step::CutHttp(b"nonsense\r\n\r\n".to_vec())],
+            ),
+            row(
+                "a head that does not end",
+                [Step::CutHttp(b"GET /ping HTTP/1.1\r\nHost: x\r\n".to_vec())],
+            ),
+            row(
+                "a content length that is no number",
+                [cut("/pub?topic={t}", "Content-Length: ten\r\n\r\nx")],
+            ),
+            row(
+                "two content lengths",
+                [cut(
+                    "/pub?topic={t}",
+                    "Content-Length: 1\r\nContent-Length: 2\r\n\r\nxy",
+                )],
+            ),
+        ],
+        &[],
+    );
+}
+
+#[test]
 fn batches_are_answered_as_nsqds() {
     let n = |value: i32| value.to_be_bytes();
     let mut rows = vec![

@@ -572,6 +572,14 @@ fn batches_are_answered_as_by_nsqd() {
                 [mpub(18, &[&n(2)]), half_close()],
             ),
             row(
+                "MPUB whose size is too small for its messages",
+                [mpub(5, &[&n(2), &n(1), b"x", &n(1), b"y"]), send("NOP\n")],
+            ),
+            row(
+                "MPUB whose size is too great for its messages",
+                [mpub(100, &[&n(1), &n(1), b"x"]), send("NOP\n")],
+            ),
+            row(
                 "a refused MPUB stores nothing of it",
                 [
                     mpub(13, &[&n(2), &n(1), b"x", &n(0)]),
