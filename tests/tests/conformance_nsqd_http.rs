@@ -150,8 +150,8 @@ fn publishes_are_answered_as_nsqds() {
                 "POST /pub deferred",
                 [
                     post("/channel/create?topic={t}&channel=c", ""),
-                    post("/topic/create?topic={t}", ""),
-                    post("/channel/create?topic={t}&channel=c", ""),
+                    send("SUB {t} c\nRDY 1\n"),
+                    read(1),
                     post("/pub?topic={t}&defer=60000", "x"),
                     until(
                         "/stats?format=json&topic={t}",
@@ -188,6 +188,38 @@ fn publishes_are_answered_as_nsqds() {
         &[],
     );
 }
+
+const CUT_SHORT: [Deliberate; 5] = [
+    Deliberate {
+        row: "POST /mpub, binary, with half its body",
+        reason: "a body is read whole before it is looked into",
+        ours: concat!(
+            "POST /topic/create?topic={t} -> 200 [x-nsq-content-type: nsq; version=1.0] \n",
+            "cut -> 500 [content-type: application/json; charset=utf-8] [x-nsq-content-type: nsq; version=1.0] ",
+            r#"{"message":"INTERNAL_ERROR"}"#,
+        ),
+    },
+    Deliberate {
+        row: "a request line that is none",
+        reason: "the status says it; the HTTP library sends no text with it",
+        ours: "cut -> 400",
+    },
+    Deliberate {
+        row: "a head that does not end",
+        reason: "nobody is there to be told: closed in silence",
+        ours: "cut -> 0",
+    },
+    Deliberate {
+        row: "a content length that is no number",
+        reason: "the status says it; the HTTP library sends no text with it",
+        ours: "cut -> 400",
+    },
+    Deliberate {
+        row: "two content lengths",
+        reason: "the status says it; the HTTP library sends no text with it",
+        ours: "cut -> 400",
+    },
+];
 
 #[test]
 fn bodies_cut_short_store_nothing() {
@@ -266,7 +298,7 @@ fn bodies_cut_short_store_nothing() {
                 )],
             ),
         ],
-        &[],
+        &CUT_SHORT,
     );
 }
 
@@ -656,9 +688,9 @@ fn busy(peer: Peer) -> (Daemon, Vec<Wire>) {
         br#"{"client_id":"id","hostname":"host","user_agent":"agent/1"}"#,
     ));
     consumer.expect("OK");
-    consumer.subscribe("busy", "first", 2);
+    consumer.subscribe("busy", "first", 3);
     let mut idle = Wire::nsqd(nsqd.tcp);
-    idle.subscribe("busy", "second", 0);
+    idle.subscribe("busy", "second", 10);
     let mut producer = Wire::nsqd(nsqd.tcp);
     for number in 0..4 {
         producer.publish("busy", format!("message {number}").as_bytes());
@@ -682,7 +714,7 @@ fn busy(peer: Peer) -> (Daemon, Vec<Wire>) {
     );
     wait::until("the counts are in", || {
         nsqd.channel_stat("busy", "first", "deferred_count") == 2
-            && nsqd.channel_stat("busy", "second", "depth") == 4
+            && nsqd.channel_stat("busy", "second", "in_flight_count") == 4
             && nsqd.channel_stat("busy", "second", "deferred_count") == 1
     });
     (nsqd, vec![consumer, idle, producer])
@@ -838,6 +870,31 @@ fn collect(at: &str, value: &Value, wanted: &[&str], into: &mut BTreeMap<String,
             }
         }
         _ => {}
+    }
+}
+
+#[test]
+fn a_deferred_message_that_no_consumer_has_reached_counts_as_depth() {
+    // On purpose: a channel reads its log only as its consumers ask for it, so what a message is shows when its turn
+    // comes. nsqd sorts every message into every channel's memory at once.
+    for (peer, depth, deferred) in [(Peer::Real, 0, 1), (Peer::Ours, 1, 0)] {
+        let nsqd = Daemon::nsqd(peer, &[]);
+        let mut idle = Wire::nsqd(nsqd.tcp);
+        idle.subscribe("clicks", "count", 0);
+        assert_eq!(
+            tests::http::post(nsqd.http, "/pub?topic=clicks&defer=60000", b"x").status,
+            200
+        );
+        wait::until(&format!("{peer:?}: it is counted"), || {
+            nsqd.channel_stat("clicks", "count", "depth") == depth
+                && nsqd.channel_stat("clicks", "count", "deferred_count") == deferred
+        });
+        // With the first ready consumer both say the same.
+        idle.send(b"RDY 1\n");
+        wait::until(&format!("{peer:?}: it is deferred"), || {
+            nsqd.channel_stat("clicks", "count", "depth") == 0
+                && nsqd.channel_stat("clicks", "count", "deferred_count") == 1
+        });
     }
 }
 

@@ -609,9 +609,24 @@ fn batches_are_answered_as_by_nsqd() {
                 ],
             ),
         ],
-        &[],
+        &MPUB_SIZES,
     );
 }
+
+/// nsqd takes whatever the count says and reads the next command behind it. A size that lies is a client that has lost
+/// its place in the stream: what follows would be taken for commands.
+const MPUB_SIZES: [Deliberate; 2] = [
+    Deliberate {
+        row: "MPUB whose size is too small for its messages",
+        reason: "a size that lies ends the connection",
+        ours: "c0 error E_BAD_BODY MPUB body size 5 is not that of its messages\nc0 closed",
+    },
+    Deliberate {
+        row: "MPUB whose size is too great for its messages",
+        reason: "a size that lies ends the connection",
+        ours: "c0 error E_BAD_BODY MPUB body size 100 is not that of its messages\nc0 closed",
+    },
+];
 
 #[test]
 fn subscriptions_are_answered_as_by_nsqd() {
