@@ -465,8 +465,12 @@ impl<D: Disk> Store<D> {
         self.checkpoint.retry_at = now + RETRY_INTERVAL;
         self.trouble = Some(text.clone());
         let reserve = self.ring.bytes / crate::limits::RING_PARTS_RESERVED;
-        let front = self.queue.units.front()?;
-        let len = front.run_bytes.min(self.options.ring_batch_bytes_max()) + PAGE_BYTES;
+        // As `commit_job` asks, or a unit that it never takes would wait for ever.
+        let content = Content::of(Some(self.queue.pop()?));
+        let len = self.block_bytes_max(&content);
+        if let Some(unit) = content.unit {
+            self.queue.unpop(unit);
+        }
         if self.ring.position(len, reserve).is_some() {
             return None;
         }
