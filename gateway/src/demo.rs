@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use runtime::net::Address;
+use runtime::net::{self, Address};
 use runtime::signal::{Signal, Signals};
 use runtime::{Either, race, timer};
 use tempfile::TempDir;
@@ -40,6 +40,8 @@ const COUNT_MAX: i64 = 10_000_000;
 const PATIENCE: Duration = Duration::from_secs(45);
 /// Events per second that a run without a rate must come to.
 const RATE_LEAST: u32 = 500;
+/// For an upstream that is not ours to be reached.
+const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(5);
 /// As shells report a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 
@@ -92,9 +94,15 @@ pub(crate) fn main(args: &DemoArgs) -> ExitCode {
     }
 }
 
-/// An error is one of the preparation; what happens later is in the report.
+/// An error is one of the preparation: nothing was published. What happens later is in the report.
 async fn demo(args: &DemoArgs, mut signals: Signals) -> Result<ExitCode, String> {
     let (events, total) = events(args)?;
+    if let Some(address) = &args.upstream {
+        // Else it would be found out when everything else stands.
+        net::connect(address, UPSTREAM_TIMEOUT)
+            .await
+            .map_err(|error| format!("--upstream: {error}"))?;
+    }
     let directory = tempfile::Builder::new()
         .prefix("nsq-edge-demo-")
         .tempdir()
@@ -122,11 +130,15 @@ async fn demo(args: &DemoArgs, mut signals: Signals) -> Result<ExitCode, String>
         )),
         Either::Left(Either::Right(())) => Ok(()),
         Either::Right(()) => {
-            screen.end(&state);
+            screen.stop();
             print("interrupted: the gateway is stopped, its directory removed");
             return Ok(ExitCode::from(INTERRUPTED));
         }
     };
+    if let (Err(error), 0) = (&end, state.totals().published) {
+        screen.stop();
+        return Err(error.clone());
+    }
     screen.end(&state);
     let report = run.report();
     drop(run); // ends the programs
@@ -188,10 +200,10 @@ fn introduce(screen: &Screen, args: &DemoArgs, total: u64, directory: &TempDir) 
         None => "an upstream of our own".to_owned(),
     };
     screen.say(&format!(
-        "{} {what} go {rate} to a gateway.\n\
-         It forwards them to {upstream}, over a link that is cut again and again, and half-way it is\n\
-         killed (kill -9). Each event is followed by its id to the upstream and to local consumers.\n\
-         Stores and logs are in {} until the end.\n",
+        "{} {what} go {rate} to a gateway. It forwards them to {upstream},\n\
+         over a link that is cut again and again; half-way it is killed (kill -9). Each event is\n\
+         followed by its id to the upstream and to local consumers. Stores and logs are in\n\
+         {} until the end.\n",
         grouped(total),
         directory.path().display(),
     ));

@@ -99,6 +99,7 @@ async fn keep(
             facts.cuts += 1;
             facts.broken += u32::try_from(open).unwrap_or(u32::MAX);
         }
+        state.changed.notify();
         // Whatever is on its way is lost, and the listener is closed: connecting is refused.
         drop(crossings);
         timer::sleep(period.down).await;

@@ -77,7 +77,7 @@ pub(crate) fn report(
         let campaigns = ledger.campaigns().len();
         let _infallible = writeln!(
             text,
-            "Every acknowledged event arrived at both ends; the counts of {campaigns} campaigns \
+            "Every acknowledged event arrived at both ends; the clicks per campaign ({campaigns}) \
              agree at both.",
         );
     }
@@ -119,9 +119,10 @@ fn table(
         (
             "gateway kills",
             format!(
-                "{} (kill -9, {} events unanswered{back})",
+                "{} (kill -9, {} events unanswered, {} buffered{back})",
                 facts.kills,
-                grouped(facts.unanswered_at_kill)
+                grouped(facts.unanswered_at_kill),
+                grouped(facts.buffered_at_kill)
             ),
         ),
         (
@@ -149,17 +150,26 @@ fn written(facts: &Facts) -> String {
     )]
     let ratio = facts.written_bytes as f64 / facts.payload_bytes as f64;
     format!(
-        "{ratio:.2} bytes per payload byte ({} KiB for {} KiB)",
-        grouped(facts.written_bytes / 1024),
-        grouped(facts.payload_bytes / 1024)
+        "{ratio:.2} bytes per payload byte ({} for {})",
+        size(facts.written_bytes),
+        size(facts.payload_bytes)
     )
 }
 
 fn memory(bytes: u64) -> String {
     match bytes {
         0 => "not known".to_owned(),
-        #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
-        bytes => format!("{:.1} MiB (gateway, resident)", bytes as f64 / 1_048_576.0),
+        bytes => format!("{} (gateway, resident)", size(bytes)),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    let tenths = |unit: u64| (bytes / unit, bytes % unit * 10 / unit);
+    let (mib, kib) = (tenths(1 << 20), tenths(1 << 10));
+    match (mib, kib) {
+        ((0, _), (0, _)) => format!("{bytes} B"),
+        ((0, _), (whole, tenth)) => format!("{whole}.{tenth} KiB"),
+        ((whole, tenth), _) => format!("{whole}.{tenth} MiB"),
     }
 }
 
@@ -226,7 +236,7 @@ mod tests {
         let counts = campaigns(&[("7", 1), ("8", 1)]);
         let report = report(&state(), 2, &counts, &counts, Duration::from_secs(3));
         assert!(report.is_good, "{}", report.text);
-        assert!(report.text.contains("2 campaigns agree"));
+        assert!(report.text.contains("per campaign (2) agree"));
     }
 
     #[test]
@@ -269,6 +279,14 @@ mod tests {
         altered.ledger.borrow_mut().arrive(End::Local, b"{}");
         assert!(!report(&altered, 2, &counts, &counts, Duration::ZERO).is_good);
         assert!(!report(&state(), 3, &counts, &counts, Duration::ZERO).is_good);
+    }
+
+    #[test]
+    fn sizes_are_in_the_unit_that_fits() {
+        let cases = [(999, "999 B"), (1536, "1.5 KiB"), (7_444_000, "7.0 MiB")];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
+        }
     }
 
     #[test]

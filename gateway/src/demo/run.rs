@@ -150,15 +150,14 @@ impl Run {
         let upstream = start(&upstream, &self.upstream_tally, 2);
         let locals = [start(&local, first, 3), start(&local, second, 4)];
         self.phase("for the upstream to grant a subscription");
-        timer::timeout(UPSTREAM_TIMEOUT, upstream.subscribed())
-            .await
-            .map_err(|_| {
-                format!(
-                    "the upstream {}: no nsqd took a subscription within {} s",
-                    self.site.upstream_tcp,
-                    UPSTREAM_TIMEOUT.as_secs()
-                )
-            })?;
+        let granted = timer::timeout(UPSTREAM_TIMEOUT, upstream.subscribed()).await;
+        granted.map_err(|timer::TimedOut| {
+            format!(
+                "the upstream {}: no nsqd took a subscription within {} s",
+                self.site.upstream_tcp,
+                UPSTREAM_TIMEOUT.as_secs()
+            )
+        })?;
         self.phase("for the gateway to grant subscriptions");
         for counter in &locals {
             counter.subscribed().await;
@@ -175,6 +174,12 @@ impl Run {
         self.state
             .until("for half of the events to be acknowledged", half_way)
             .await;
+        // Then the store has a backlog to keep. It may run out of events before, at a high rate.
+        let is_down = move |state: &State| {
+            let late = total.saturating_sub(total / 4);
+            !state.facts.borrow().link_is_up || state.totals().acknowledged >= late
+        };
+        self.state.until("for the link to be cut", is_down).await;
         self.phase("for the gateway's statistics");
         self.note_written().await?;
         // So that there is something to be unanswered.
@@ -222,14 +227,17 @@ impl Run {
         self.note_memory(&gateway);
         gateway.kill();
         let unanswered = self.state.unanswered.get();
+        let buffered = self.state.totals().buffered;
         {
             let mut facts = self.state.facts.borrow_mut();
             facts.kills += 1;
             facts.unanswered_at_kill = unanswered;
+            facts.buffered_at_kill = buffered;
         }
         self.screen.say(&format!(
-            "        kill -9 of the gateway with {} events unanswered",
-            grouped(unanswered)
+            "        kill -9 of the gateway with {} events unanswered and {} buffered",
+            grouped(unanswered),
+            grouped(buffered)
         ));
     }
 

@@ -72,6 +72,11 @@ impl Screen {
     /// The last state of it, before other output.
     pub(crate) fn end(&self, state: &State) {
         self.show(state);
+        self.stop();
+    }
+
+    /// Leaves the bars as they are.
+    pub(crate) fn stop(&self) {
         if let Some(bars) = &self.bars {
             for bar in [&bars.published, &bars.buffered, &bars.forwarded] {
                 bar.abandon();

@@ -23,7 +23,7 @@ pub(crate) struct State {
     /// What the run waits for, for a message when it waits in vain.
     pub(crate) phase: Cell<&'static str>,
     pub(crate) facts: RefCell<Facts>,
-    /// Something was acknowledged or arrived. The run itself waits for it, nobody else.
+    /// Something was acknowledged or arrived, or the link was cut. The run itself waits for it, nobody else.
     pub(crate) changed: Notify,
 }
 
@@ -51,6 +51,8 @@ pub(crate) struct Facts {
     pub(crate) kills: u32,
     /// Events without an answer at the kill.
     pub(crate) unanswered_at_kill: u64,
+    /// Acknowledged events that were not upstream then.
+    pub(crate) buffered_at_kill: u64,
     /// From the kill until the gateway answered again.
     pub(crate) back_after: Option<Duration>,
     /// Summed over the gateway's lives.
