@@ -7,7 +7,7 @@ use super::ledger::{Campaigns, End, Ledger};
 use super::state::{Facts, State};
 
 /// Ids and campaigns that are named; the others are counted.
-const NAMED_MAX: usize = 10;
+const NAMED_MAX: usize = 5;
 
 /// What came out.
 #[derive(Debug)]

@@ -24,6 +24,8 @@ pub(crate) type Events = Box<dyn Iterator<Item = Vec<u8>>>;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// At the kill at least so many events are unanswered, where there are enough.
 const UNANSWERED_WANTED: u64 = 32;
+/// The gateway has delivered all that it has; what is upstream by then comes to a consumer sooner.
+const QUIET: Duration = Duration::from_secs(5);
 /// For an upstream that is not ours to take a subscription.
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -209,15 +211,36 @@ impl Run {
             .until("for all events to be acknowledged", all_acknowledged)
             .await;
         let complete = |state: &State| state.ledger.borrow().is_complete();
-        self.state
-            .until("for all acknowledged events to arrive", complete)
-            .await;
+        let completed = self
+            .state
+            .until("for all acknowledged events to arrive", complete);
+        // In the second case the report names what is missing.
+        if let Either::Right(asked) = race(completed, self.nothing_comes()).await {
+            asked?;
+        }
         // Duplicates may still be on their way; then the counts are whole.
         self.phase("for the gateway to have nothing left to deliver");
         while stats(&gateway.http).await?.unfinished() > 0 {
             timer::sleep(LOOK_AGAIN).await;
         }
         self.note_written().await
+    }
+
+    /// Ends when the gateway has nothing left to deliver, and no consumer got anything for a while.
+    async fn nothing_comes(&self) -> Result<(), String> {
+        let arrivals = || {
+            let totals = self.state.totals();
+            [totals.upstream, totals.local].map(|end| end.events + end.duplicates)
+        };
+        let mut last = (clock::now(), arrivals());
+        while clock::now().saturating_sub(last.0) < QUIET {
+            let left = stats(&self.site.gateway.http).await?.unfinished();
+            if left > 0 || arrivals() != last.1 {
+                last = (clock::now(), arrivals());
+            }
+            timer::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
     }
 
     fn kill_gateway(&self) {
