@@ -271,87 +271,9 @@ fn a_large_message_passes_and_a_larger_one_is_refused_without_being_read() {
 fn http_answers_are_those_of_nsqd() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
-    let large = vec![b'x'; (1 << 20) + 1];
-    let cases: [(&str, &str, &[u8], u16, &str); 33] = [
-        ("GET", "/ping", b"", 200, "OK"),
-        ("GET", "/nope", b"", 404, "NOT_FOUND"),
-        ("GET", "/pub", b"", 405, "METHOD_NOT_ALLOWED"),
-        ("POST", "/pub?topic=t", b"x", 200, "OK"),
-        ("POST", "/pub?topic=t", b"", 400, "MSG_EMPTY"),
-        ("POST", "/pub?topic=t", &large, 413, "MSG_TOO_BIG"),
-        ("POST", "/pub", b"x", 400, "MISSING_ARG_TOPIC"),
-        ("POST", "/pub?topic=a$", b"x", 400, "INVALID_TOPIC"),
-        ("POST", "/pub?topic=t&defer=50", b"x", 200, "OK"),
-        ("POST", "/pub?topic=t&defer=-1", b"x", 400, "INVALID_DEFER"),
-        ("POST", "/pub?topic=t&defer=1.5", b"x", 400, "INVALID_DEFER"),
-        (
-            "POST",
-            "/pub?topic=t&defer=3600001",
-            b"x",
-            400,
-            "INVALID_DEFER",
-        ),
-        ("POST", "/pub?topic=%zz", b"x", 400, "INVALID_REQUEST"),
-        ("POST", "/mpub?topic=t", b"a\n\nb", 200, "OK"),
-        ("POST", "/mpub?topic=t", b"", 200, "OK"),
-        ("POST", "/mpub?topic=t", &large, 413, "MSG_TOO_BIG"),
-        (
-            "POST",
-            "/mpub?topic=t&binary=x",
-            b"\0\0\0\x01\0\0\0\x01x",
-            200,
-            "OK",
-        ),
-        ("POST", "/mpub?topic=t&binary", b"\0\0\0\0", 413, "BAD_BODY"),
-        (
-            "POST",
-            "/mpub?topic=t&binary=1",
-            b"\0\0\0\x01\0\0\0\0",
-            413,
-            "BAD_MESSAGE",
-        ),
-        ("POST", "/mpub?topic=t&binary=false", b"\0\0", 200, "OK"),
-        ("POST", "/topic/create?topic=k", b"", 200, ""),
-        ("POST", "/topic/empty?topic=a$", b"", 400, "INVALID_TOPIC"),
-        ("POST", "/topic/pause?topic=a$", b"", 404, "TOPIC_NOT_FOUND"),
-        ("POST", "/topic/pause?topic=k", b"", 200, ""),
-        ("POST", "/topic/unpause?topic=k", b"", 200, ""),
-        (
-            "POST",
-            "/channel/create?topic=none&channel=c",
-            b"",
-            404,
-            "TOPIC_NOT_FOUND",
-        ),
-        (
-            "POST",
-            "/channel/create?topic=k",
-            b"",
-            400,
-            "MISSING_ARG_CHANNEL",
-        ),
-        (
-            "POST",
-            "/channel/create?topic=k&channel=c$",
-            b"",
-            400,
-            "INVALID_ARG_CHANNEL",
-        ),
-        ("POST", "/channel/create?topic=k&channel=c", b"", 200, ""),
-        (
-            "POST",
-            "/channel/empty?topic=k&channel=d",
-            b"",
-            404,
-            "CHANNEL_NOT_FOUND",
-        ),
-        ("POST", "/channel/delete?topic=k&channel=c", b"", 200, ""),
-        ("POST", "/topic/delete?topic=k", b"", 200, ""),
-        ("POST", "/topic/delete?topic=k", b"", 404, "TOPIC_NOT_FOUND"),
-    ];
     runtime::run(async {
         let broker = Running::start(&options);
-        for (method, target, body, status, text) in cases {
+        for (method, target, body, status, text) in HTTP {
             let fetched = broker.http(method, target, body).await;
             let expected = match status {
                 200 => text.to_owned(),
@@ -370,3 +292,85 @@ fn http_answers_are_those_of_nsqd() {
         broker.end().await;
     });
 }
+
+/// One byte more than a message may have.
+static LARGE: [u8; (1 << 20) + 1] = [b'x'; (1 << 20) + 1];
+
+/// Method, target and body of a request; status of the answer and what it says.
+static HTTP: [(&str, &str, &[u8], u16, &str); 33] = [
+    ("GET", "/ping", b"", 200, "OK"),
+    ("GET", "/nope", b"", 404, "NOT_FOUND"),
+    ("GET", "/pub", b"", 405, "METHOD_NOT_ALLOWED"),
+    ("POST", "/pub?topic=t", b"x", 200, "OK"),
+    ("POST", "/pub?topic=t", b"", 400, "MSG_EMPTY"),
+    ("POST", "/pub?topic=t", &LARGE, 413, "MSG_TOO_BIG"),
+    ("POST", "/pub", b"x", 400, "MISSING_ARG_TOPIC"),
+    ("POST", "/pub?topic=a$", b"x", 400, "INVALID_TOPIC"),
+    ("POST", "/pub?topic=t&defer=50", b"x", 200, "OK"),
+    ("POST", "/pub?topic=t&defer=-1", b"x", 400, "INVALID_DEFER"),
+    ("POST", "/pub?topic=t&defer=1.5", b"x", 400, "INVALID_DEFER"),
+    (
+        "POST",
+        "/pub?topic=t&defer=3600001",
+        b"x",
+        400,
+        "INVALID_DEFER",
+    ),
+    ("POST", "/pub?topic=%zz", b"x", 400, "INVALID_REQUEST"),
+    ("POST", "/mpub?topic=t", b"a\n\nb", 200, "OK"),
+    ("POST", "/mpub?topic=t", b"", 200, "OK"),
+    ("POST", "/mpub?topic=t", &LARGE, 413, "MSG_TOO_BIG"),
+    (
+        "POST",
+        "/mpub?topic=t&binary=x",
+        b"\0\0\0\x01\0\0\0\x01x",
+        200,
+        "OK",
+    ),
+    ("POST", "/mpub?topic=t&binary", b"\0\0\0\0", 413, "BAD_BODY"),
+    (
+        "POST",
+        "/mpub?topic=t&binary=1",
+        b"\0\0\0\x01\0\0\0\0",
+        413,
+        "BAD_MESSAGE",
+    ),
+    ("POST", "/mpub?topic=t&binary=false", b"\0\0", 200, "OK"),
+    ("POST", "/topic/create?topic=k", b"", 200, ""),
+    ("POST", "/topic/empty?topic=a$", b"", 400, "INVALID_TOPIC"),
+    ("POST", "/topic/pause?topic=a$", b"", 404, "TOPIC_NOT_FOUND"),
+    ("POST", "/topic/pause?topic=k", b"", 200, ""),
+    ("POST", "/topic/unpause?topic=k", b"", 200, ""),
+    (
+        "POST",
+        "/channel/create?topic=none&channel=c",
+        b"",
+        404,
+        "TOPIC_NOT_FOUND",
+    ),
+    (
+        "POST",
+        "/channel/create?topic=k",
+        b"",
+        400,
+        "MISSING_ARG_CHANNEL",
+    ),
+    (
+        "POST",
+        "/channel/create?topic=k&channel=c$",
+        b"",
+        400,
+        "INVALID_ARG_CHANNEL",
+    ),
+    ("POST", "/channel/create?topic=k&channel=c", b"", 200, ""),
+    (
+        "POST",
+        "/channel/empty?topic=k&channel=d",
+        b"",
+        404,
+        "CHANNEL_NOT_FOUND",
+    ),
+    ("POST", "/channel/delete?topic=k&channel=c", b"", 200, ""),
+    ("POST", "/topic/delete?topic=k", b"", 200, ""),
+    ("POST", "/topic/delete?topic=k", b"", 404, "TOPIC_NOT_FOUND"),
+];

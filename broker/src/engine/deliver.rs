@@ -6,7 +6,7 @@ use protocol::error::NotInFlight;
 use protocol::frame::{self, MESSAGE_HEADER_BYTES};
 use protocol::id::{MessageId as WireNumber, WireId};
 use storage::disk::Disk;
-use storage::{ChannelNo, Message, MessageId};
+use storage::{ChannelNo, Message, MessageId, Store};
 
 use super::channel::Channel;
 use super::inflight::{Entry, Slot};
@@ -88,23 +88,16 @@ impl<D: Disk> Engine<D> {
                 return TurnEnd::Idle;
             };
             *left -= 1;
-            let again = channel.requeued.pop_first();
             // One channel may not take all of what may be outstanding: four times of what is left,
             // so that the others always find something.
             let free = self
                 .settings
                 .outstanding_max
                 .saturating_sub(self.outstanding);
-            if again.is_none() && channel.outstanding() >= free.saturating_mul(4) {
-                return TurnEnd::Outstanding;
-            }
-            let message = match again {
-                Some((seq, _)) => self.store.read(no, seq),
-                None => self.store.next(no, &mut channel.cursor),
-            };
-            let (message, attempts) = match (message, again) {
-                (Ok(Some(message)), Some((_, attempts))) => (message, attempts),
-                (Ok(Some(message)), None) => {
+            let takes_new = channel.outstanding() < free.saturating_mul(4);
+            let (message, attempts) = match fetch(&mut self.store, no, channel, takes_new) {
+                Fetched::Again(message, attempts) => (message, attempts),
+                Fetched::New(message) => {
                     self.outstanding += 1;
                     let attempts = message.attempts;
                     if message.not_before > now {
@@ -116,20 +109,13 @@ impl<D: Disk> Engine<D> {
                     }
                     (message, attempts)
                 }
-                (Ok(None), Some(_)) => {
-                    // Gone from the log meanwhile (dropped or damaged, and counted there).
+                Fetched::Gone => {
                     self.one_less_outstanding();
                     continue;
                 }
-                (Ok(None), None) => return TurnEnd::Idle,
-                (Err(error), again) => {
-                    if let Some((seq, attempts)) = again {
-                        channel.requeued.insert(seq, attempts);
-                    }
-                    log::error!(
-                        "channel {}: a message cannot be read: {error}",
-                        channel.name
-                    );
+                Fetched::Nothing => return TurnEnd::Idle,
+                Fetched::TooMany => return TurnEnd::Outstanding,
+                Fetched::Unreadable => {
                     let again_at = now + limits::READ_RETRY;
                     self.timers
                         .arm(&mut channel.armed, Timer::Channel(no), again_at);
@@ -400,6 +386,46 @@ impl<D: Disk> Engine<D> {
             self.timers.arm(&mut channel.armed, Timer::Channel(no), *at);
         }
         self.queue_channel(no);
+    }
+}
+
+/// What a channel finds to deliver.
+enum Fetched<'a> {
+    /// Requeued, after so many sends.
+    Again(Message<'a>, u16),
+    New(Message<'a>),
+    /// Requeued, and gone from the log meanwhile (dropped or damaged, and counted there).
+    Gone,
+    Nothing,
+    /// There is nothing requeued, and the channel may take no more from the log.
+    TooMany,
+    /// The medium fails; it has been logged.
+    Unreadable,
+}
+
+fn fetch<'a, D: Disk>(
+    store: &'a mut Store<D>,
+    no: ChannelNo,
+    channel: &mut Channel,
+    takes_new: bool,
+) -> Fetched<'a> {
+    let again = channel.requeued.pop_first();
+    let message = match again {
+        Some((seq, _)) => store.read(no, seq),
+        None if !takes_new => return Fetched::TooMany,
+        None => store.next(no, &mut channel.cursor),
+    };
+    match (message, again) {
+        (Ok(Some(message)), Some((_, attempts))) => Fetched::Again(message, attempts),
+        (Ok(Some(message)), None) => Fetched::New(message),
+        (Ok(None), Some(_)) => Fetched::Gone,
+        (Ok(None), None) => Fetched::Nothing,
+        (Err(error), again) => {
+            channel.requeued.extend(again);
+            let name = &channel.name;
+            log::error!("channel {name}: a message cannot be read: {error}");
+            Fetched::Unreadable
+        }
     }
 }
 
