@@ -1,6 +1,10 @@
 //! As a service of systemd: readiness, watchdog, passed sockets. With the feature `systemd` only.
 #![cfg(feature = "systemd")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
