@@ -327,7 +327,16 @@ fn ranges(options: &BrokerOptions) -> Ranges {
         heartbeat_max: options.heartbeat_interval_max,
         msg_timeout_default: options.msg_timeout,
         msg_timeout_max: options.msg_timeout_max,
-        ..ranges
+        output_buffer_bytes_default: ranges
+            .output_buffer_bytes_default
+            .min(options.output_buffer_bytes_max),
+        output_buffer_bytes_max: options.output_buffer_bytes_max,
+        output_buffer_timeout_default: ranges.output_buffer_timeout_default.clamp(
+            options.output_buffer_timeout_min,
+            options.output_buffer_timeout_max,
+        ),
+        output_buffer_timeout_min: options.output_buffer_timeout_min,
+        output_buffer_timeout_max: options.output_buffer_timeout_max,
     }
 }
 

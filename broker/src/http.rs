@@ -142,7 +142,6 @@ struct Info<'a> {
 }
 
 fn info(about: &About) -> Info<'_> {
-    let ranges = protocol::identify::Ranges::default();
     let port = |port: Option<u16>| port.map_or(-1, i32::from);
     Info {
         version: limits::NSQ_VERSION,
@@ -152,8 +151,8 @@ fn info(about: &About) -> Info<'_> {
         tcp_port: port(about.tcp_port),
         start_time: about.started_wall_ns.div_euclid(1_000_000_000),
         max_heartbeat_interval: about.options.heartbeat_interval_max.as_nanos(),
-        max_output_buffer_size: ranges.output_buffer_bytes_max,
-        max_output_buffer_timeout: ranges.output_buffer_timeout_max.as_nanos(),
+        max_output_buffer_size: about.options.output_buffer_bytes_max,
+        max_output_buffer_timeout: about.options.output_buffer_timeout_max.as_nanos(),
         max_deflate_level: limits::DEFLATE_LEVEL_MAX,
     }
 }

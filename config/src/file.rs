@@ -76,6 +76,12 @@ pub struct Broker {
     pub rdy_count_max: u32,
     /// The longest heartbeat interval that a client may ask for.
     pub heartbeat_interval_max: Span,
+    /// The largest output buffer that a client may ask for.
+    pub output_buffer_bytes_max: Bytes,
+    /// The shortest time between flushes that a client may ask for.
+    pub output_buffer_timeout_min: Span,
+    /// The longest one.
+    pub output_buffer_timeout_max: Span,
     /// Connections served at once.
     pub connections_max: u32,
     /// Topics that can exist at once.
@@ -278,6 +284,9 @@ impl Default for Broker {
             req_timeout_max: Span(Duration::from_secs(3600)),
             rdy_count_max: 2500,
             heartbeat_interval_max: Span(Duration::from_secs(60)),
+            output_buffer_bytes_max: Bytes(64 << 10),
+            output_buffer_timeout_min: Span(Duration::from_millis(25)),
+            output_buffer_timeout_max: Span(Duration::from_secs(30)),
             connections_max: 128,
             topics_max: 1000,
             channels_max: 3000,

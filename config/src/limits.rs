@@ -58,6 +58,13 @@ pub const REQ_TIMEOUT_MS: RangeInclusive<u64> = 0..=365 * 24 * 3_600_000;
 /// `broker.heartbeat_interval_max`, in milliseconds. NSQ's clients may ask for a second and more.
 pub const HEARTBEAT_INTERVAL_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 
+/// `broker.output_buffer_bytes_max`. Clients may ask for 64 bytes and more; what they get is bounded by
+/// the broker.
+pub const OUTPUT_BUFFER_BYTES: RangeInclusive<u64> = 64..=64 * MIB;
+
+/// Bounds of the time between flushes that clients may ask for, in milliseconds.
+pub const OUTPUT_BUFFER_TIMEOUT_MS: RangeInclusive<u64> = 1..=3_600_000;
+
 /// `broker.rdy_count_max`.
 pub const RDY_COUNT: RangeInclusive<u64> = 1..=1_000_000;
 

@@ -64,6 +64,12 @@ pub struct BrokerOptions {
     pub rdy_count_max: u32,
     /// The longest time between heartbeats that a client may ask for.
     pub heartbeat_interval_max: Duration,
+    /// The largest output buffer that a client may ask for.
+    pub output_buffer_bytes_max: u32,
+    /// The shortest time between flushes that a client may ask for.
+    pub output_buffer_timeout_min: Duration,
+    /// The longest one.
+    pub output_buffer_timeout_max: Duration,
     /// Connections served at once, TCP and HTTP together; the next waits until one ends.
     pub connections_max: u32,
     /// Bytes of message bodies that all sessions together hold while they read them.

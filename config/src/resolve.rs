@@ -84,23 +84,22 @@ impl Config {
     ) -> Result<BrokerOptions, ConfigError> {
         let own = &self.broker;
         let storage = self.storage()?;
-        let msg_timeout_max = span(
-            "broker.msg_timeout_max",
-            own.msg_timeout_max,
+        let (msg_timeout, msg_timeout_max) = ordered(
+            ("broker.msg_timeout", own.msg_timeout),
+            ("broker.msg_timeout_max", own.msg_timeout_max),
             &limits::MSG_TIMEOUT_MS,
         )?;
-        let msg_timeout = span(
-            "broker.msg_timeout",
-            own.msg_timeout,
-            &limits::MSG_TIMEOUT_MS,
+        let (output_buffer_timeout_min, output_buffer_timeout_max) = ordered(
+            (
+                "broker.output_buffer_timeout_min",
+                own.output_buffer_timeout_min,
+            ),
+            (
+                "broker.output_buffer_timeout_max",
+                own.output_buffer_timeout_max,
+            ),
+            &limits::OUTPUT_BUFFER_TIMEOUT_MS,
         )?;
-        if msg_timeout > msg_timeout_max {
-            let bound = format!(
-                "must be at most broker.msg_timeout_max ({})",
-                own.msg_timeout_max
-            );
-            return Err(bad("broker.msg_timeout", own.msg_timeout, bound));
-        }
         let lookupds = &own.lookupd_tcp_addresses;
         count(
             "broker.lookupd_tcp_addresses",
@@ -141,6 +140,13 @@ impl Config {
                 own.heartbeat_interval_max,
                 &limits::HEARTBEAT_INTERVAL_MS,
             )?,
+            output_buffer_bytes_max: bytes_u32(
+                "broker.output_buffer_bytes_max",
+                own.output_buffer_bytes_max,
+                &limits::OUTPUT_BUFFER_BYTES,
+            )?,
+            output_buffer_timeout_min,
+            output_buffer_timeout_max,
             connections_max: number(
                 "broker.connections_max",
                 own.connections_max,
@@ -334,12 +340,11 @@ fn resolve_route(at: &str, route: &Route) -> Result<RouteOptions, ConfigError> {
     let source_lookupds = lookupds
         .map(|lookupd| lookupd_url(&key("source_lookupds"), lookupd))
         .collect::<Result<Vec<_>, _>>()?;
-    let backoff_min = span(&key("backoff_min"), route.backoff_min, &limits::BACKOFF_MS)?;
-    let backoff_max = span(&key("backoff_max"), route.backoff_max, &limits::BACKOFF_MS)?;
-    if backoff_min > backoff_max {
-        let bound = format!("must be at most backoff_max ({})", route.backoff_max);
-        return Err(bad(&key("backoff_min"), route.backoff_min, bound));
-    }
+    let (backoff_min, backoff_max) = ordered(
+        (&key("backoff_min"), route.backoff_min),
+        (&key("backoff_max"), route.backoff_max),
+        &limits::BACKOFF_MS,
+    )?;
     Ok(RouteOptions {
         topic: topic(&key("topic"), &route.topic)?,
         channel: ChannelName::new(&route.channel)
@@ -444,6 +449,20 @@ fn span(key: &str, value: Span, range: &RangeInclusive<u64>) -> Result<Duration,
     }
     let bound = between(range, |ms| format_duration(Duration::from_millis(ms)));
     Err(bad(key, value, bound))
+}
+
+/// Two times of which the first is not above the second.
+fn ordered(
+    (low_key, low): (&str, Span),
+    (high_key, high): (&str, Span),
+    range: &RangeInclusive<u64>,
+) -> Result<(Duration, Duration), ConfigError> {
+    let both = (span(low_key, low, range)?, span(high_key, high, range)?);
+    if low > high {
+        let bound = format!("must be at most {high_key} ({high})");
+        return Err(bad(low_key, low, bound));
+    }
+    Ok(both)
 }
 
 fn topic(key: &str, name: &str) -> Result<TopicName, ConfigError> {

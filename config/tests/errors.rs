@@ -147,7 +147,7 @@ fn a_route_is_checked_whole() {
     );
     assert_eq!(
         route("topic = \"t\"\nupstream = [\"h:1\"]\nbackoff_min = \"2m\""),
-        "forwarder.route[0].backoff_min = 2m: must be at most backoff_max (1m)"
+        "forwarder.route[0].backoff_min = 2m: must be at most forwarder.route[0].backoff_max (1m)"
     );
     let one = "topic = \"t\"\nupstream = [\"h:1\"]\n";
     assert!(

@@ -219,8 +219,8 @@ fn a_flag_that_is_not_yet_supported_is_refused_and_says_so() {
         "-tls-required: known and not yet supported: TLS"
     );
     assert_eq!(
-        error(Program::Nsqd, &["-snappy"]),
-        "-snappy: known and not yet supported: compression"
+        error(Program::Nsqd, &["-statsd-address=h:8125"]),
+        "-statsd-address: known and not yet supported: statistics sent to a statsd"
     );
     assert_eq!(
         error(Program::Nsqd, &["-max-channel-consumers=5"]),
@@ -378,4 +378,41 @@ fn nsqs_own_file_is_read_and_the_command_line_wins() {
     assert_eq!(broker.rdy_count_max, 7);
     assert_eq!(broker.msg_timeout, Duration::from_secs(5));
     assert_eq!(broker.lookupd_tcp_addresses, ["a:1", "b:1"]);
+}
+
+#[test]
+fn a_flag_that_allows_what_is_not_yet_supported_is_accepted_and_says_so() {
+    let accepted = run(
+        Program::Nsqd,
+        &["-snappy", "-deflate=true", "-max-deflate-level=9"],
+    );
+    assert_eq!(accepted.config, Config::default());
+    assert_eq!(
+        accepted.warnings,
+        ["snappy", "deflate", "max-deflate-level"].map(|flag| format!(
+            "-{flag}: known and not yet supported: compression; clients that ask are told so"
+        ))
+    );
+    let off = run(
+        Program::Nsqd,
+        &["-snappy=false", "-deflate=false", "-tls-cert="],
+    );
+    assert!(off.warnings.is_empty() && off.notes.is_empty());
+}
+
+#[test]
+fn bounds_of_output_buffers_become_options() {
+    let broker = run(
+        Program::Nsqd,
+        &[
+            "-max-output-buffer-size=1024",
+            "-max-output-buffer-timeout=1s",
+            "-min-output-buffer-timeout=5ms",
+        ],
+    )
+    .options
+    .broker;
+    assert_eq!(broker.output_buffer_bytes_max, 1024);
+    assert_eq!(broker.output_buffer_timeout_max, Duration::from_secs(1));
+    assert_eq!(broker.output_buffer_timeout_min, Duration::from_millis(5));
 }

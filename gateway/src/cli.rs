@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use config::{Config, ConfigError, Options};
 
-use crate::daemons::{self, Daemons};
+use crate::daemons::{self, Daemons, Said};
 use crate::demo::DemoArgs;
 use crate::{check, demo, environment, exit};
 
@@ -84,7 +84,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 
 fn daemons(wanted: Daemons, settings: &Settings) -> ExitCode {
     match resolve(settings.config.as_deref(), &settings.set) {
-        Ok((_, options)) => daemons::main("nsq-edge", wanted, options, &[]),
+        Ok((_, options)) => daemons::main("nsq-edge", wanted, options, &Said::default()),
         Err(error) => exit::fatal(error),
     }
 }

@@ -30,6 +30,13 @@ pub(crate) struct Daemons {
     forwarder: bool,
 }
 
+/// What the command line has to say in the log.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub(crate) notes: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
 impl Daemons {
     pub(crate) const ALL: Self = Self {
         broker: true,
@@ -78,12 +85,13 @@ impl Daemons {
 }
 
 /// Runs until a signal says stop and everything is drained.
-pub(crate) fn main(program: &str, wanted: Daemons, options: Options, notes: &[String]) -> ExitCode {
+pub(crate) fn main(program: &str, wanted: Daemons, options: Options, said: &Said) -> ExitCode {
     logging::start(program, &options.log);
     log::info!("nsq-edge v{}: {}", env!("CARGO_PKG_VERSION"), wanted);
-    for note in notes {
-        log::info!("{note}");
-    }
+    said.notes.iter().for_each(|note| log::info!("{note}"));
+    said.warnings
+        .iter()
+        .for_each(|warning| log::warn!("{warning}"));
     // Both before any thread starts: threads inherit the mask, and the environment is changed.
     let started = Signals::block()
         .map_err(|error| format!("no signals: {error}"))

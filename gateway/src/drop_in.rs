@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use config::flags::{self, FlagsError, Program, Request};
 
-use crate::daemons::{self, Daemons};
+use crate::daemons::{self, Daemons, Said};
 use crate::{environment, exit};
 
 /// The release of NSQ whose flags and protocol these programs have: what its users compare.
@@ -14,8 +14,14 @@ const NSQ_VERSION: &str = "1.3.0";
 pub(crate) fn main(program: Program, args: &[String]) -> ExitCode {
     match flags::parse(program, args, &environment::read()) {
         Ok(Request::Run(run)) => {
-            let flags::Run { options, notes, .. } = *run;
-            daemons::main(program.name(), daemons_of(program), options, &notes)
+            let flags::Run {
+                options,
+                notes,
+                warnings,
+                ..
+            } = *run;
+            let said = Said { notes, warnings };
+            daemons::main(program.name(), daemons_of(program), options, &said)
         }
         Ok(Request::Version) => {
             let own = env!("CARGO_PKG_VERSION");

@@ -86,6 +86,8 @@ pub struct Run {
     pub options: Options,
     /// One line for each flag that has no meaning here, for the log.
     pub notes: Vec<String>,
+    /// One line for each flag that allows what is not yet supported, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// Why a command line was not accepted. Each prints as one line.
@@ -140,7 +142,12 @@ pub fn parse(
     for (flag, value) in in_file.chain(&given) {
         state.apply(flag, value)?;
     }
-    let (mut config, notes) = state.finish()?;
+    let state::State {
+        mut config,
+        notes,
+        warnings,
+        ..
+    } = state.finish()?;
     config.fit();
     let options = config
         .resolve(environment)
@@ -149,6 +156,7 @@ pub fn parse(
         config,
         options,
         notes,
+        warnings,
     })))
 }
 

@@ -16,7 +16,8 @@ const NSQ_TO_NSQ_CHANNEL: &str = "nsq_to_nsq";
 pub(super) struct State {
     program: Program,
     pub(super) config: Config,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
+    pub(super) warnings: Vec<String>,
     pub(super) topics: Vec<String>,
     pub(super) route: Route,
 }
@@ -27,6 +28,7 @@ impl State {
             program,
             config: Config::default(),
             notes: Vec::new(),
+            warnings: Vec::new(),
             topics: Vec::new(),
             route: Route {
                 channel: NSQ_TO_NSQ_CHANNEL.to_owned(),
@@ -45,6 +47,16 @@ impl State {
             Meaning::NotYet => Err(not_yet(flag.help)),
             Meaning::OnlyWith(only) if shown(value) == *only => Ok(()),
             Meaning::OnlyWith(_) => Err(not_yet(flag.help)),
+            Meaning::Allows(without) => {
+                if shown(value) != *without {
+                    let what = flag.help;
+                    let name = flag.name;
+                    self.warnings.push(format!(
+                        "-{name}: known and not yet supported: {what}; clients that ask are told so"
+                    ));
+                }
+                Ok(())
+            }
             Meaning::NoMeaning => {
                 let note = format!("-{} has no meaning here: {}", flag.name, flag.help);
                 if !self.notes.contains(&note) {
@@ -68,12 +80,12 @@ impl State {
         }
     }
 
-    /// The configuration and the lines for the log.
-    pub(super) fn finish(mut self) -> Result<(Config, Vec<String>), FlagsError> {
+    /// What the flags add up to as a whole.
+    pub(super) fn finish(mut self) -> Result<Self, FlagsError> {
         if self.program == Program::NsqToNsq {
             self.routes()?;
         }
-        Ok((self.config, self.notes))
+        Ok(self)
     }
 
     fn routes(&mut self) -> Result<(), FlagsError> {

@@ -39,6 +39,9 @@ pub enum Meaning {
     Sets(Setter),
     /// It says what is so anyway when it has this value; any other is refused as not yet supported.
     OnlyWith(&'static str),
+    /// It allows what is not yet supported, and clients do without when they are told so: with this value
+    /// it says what is so anyway, with any other it is accepted with a warning.
+    Allows(&'static str),
     /// Refused: known and not yet supported.
     NotYet,
     /// Accepted, and explained in one line of the log: what it tunes does not exist here.
@@ -63,6 +66,7 @@ pub(super) fn usage(program: Program) -> String {
         let note = match flag.meaning {
             Meaning::Sets(_) | Meaning::ByCaller => String::new(),
             Meaning::OnlyWith(value) => format!(" [not yet supported, except {value:?}]"),
+            Meaning::Allows(_) => " [not yet supported: clients are told so]".to_owned(),
             Meaning::NotYet => " [not yet supported]".to_owned(),
             Meaning::NoMeaning => " [no meaning here]".to_owned(),
         };
@@ -104,6 +108,16 @@ const fn only(name: &'static str, kind: Kind, value: &'static str, help: &'stati
         kind,
         key: "",
         meaning: Meaning::OnlyWith(value),
+        help,
+    }
+}
+
+const fn allows(name: &'static str, kind: Kind, value: &'static str, help: &'static str) -> Flag {
+    Flag {
+        name,
+        kind,
+        key: "",
+        meaning: Meaning::Allows(value),
         help,
     }
 }
@@ -153,10 +167,11 @@ const VERBOSE: Flag = no_meaning(
 );
 
 const STATSD: &str = "statistics sent to a statsd";
+const NO_STATSD: &str = "it has no effect without -statsd-address";
 const TLS: &str = "TLS";
 const E2E: &str = "percentiles of end to end latency";
-const OUTPUT_BUFFER: &str = "tuning of output buffers";
-const HTTP_CLIENT: &str = "requests to lookupds and auth servers over HTTP";
+const COMPRESSION: &str = "compression";
+const HTTP_CLIENT: &str = "a lookupd is asked for two seconds at most";
 const SCANS: &str = "timeouts are kept in order and are not searched for";
 const DISK_QUEUE: &str =
     "there is no queue in memory beside one on disk: see [ring] and [segment] in nsq-edge.toml";
@@ -194,7 +209,7 @@ pub(super) const NSQD: &[Flag] = &[
         |s, v| text(&mut s.config.data_path, v),
         "directory of the store ($STATE_DIRECTORY, or ./nsq-edge-data)",
     ),
-    only("deflate", Kind::Bool, "false", "compression"),
+    allows("deflate", Kind::Bool, "false", COMPRESSION),
     not_yet("e2e-processing-latency-percentile", Kind::Text, E2E),
     not_yet("e2e-processing-latency-window-time", Kind::Duration, E2E),
     sets(
@@ -204,8 +219,8 @@ pub(super) const NSQD: &[Flag] = &[
         |s, v| text(&mut s.config.broker.http_address, v),
         "where HTTP clients connect: host:port or a unix socket (0.0.0.0:4151)",
     ),
-    not_yet("http-client-connect-timeout", Kind::Duration, HTTP_CLIENT),
-    not_yet("http-client-request-timeout", Kind::Duration, HTTP_CLIENT),
+    no_meaning("http-client-connect-timeout", Kind::Duration, HTTP_CLIENT),
+    no_meaning("http-client-request-timeout", Kind::Duration, HTTP_CLIENT),
     only("https-address", Kind::Text, "", TLS),
     LOG_LEVEL,
     LOG_PREFIX,
@@ -230,7 +245,7 @@ pub(super) const NSQD: &[Flag] = &[
         "0",
         "a bound of consumers per channel",
     ),
-    not_yet("max-deflate-level", Kind::Int, "compression"),
+    allows("max-deflate-level", Kind::Int, "6", COMPRESSION),
     sets(
         "max-heartbeat-interval",
         Kind::Duration,
@@ -252,8 +267,20 @@ pub(super) const NSQD: &[Flag] = &[
         |s, v| span(&mut s.config.broker.msg_timeout_max, v),
         "longest message timeout (15m0s)",
     ),
-    not_yet("max-output-buffer-size", Kind::Int, OUTPUT_BUFFER),
-    not_yet("max-output-buffer-timeout", Kind::Duration, OUTPUT_BUFFER),
+    sets(
+        "max-output-buffer-size",
+        Kind::Int,
+        "broker.output_buffer_bytes_max",
+        |s, v| bytes(&mut s.config.broker.output_buffer_bytes_max, v),
+        "largest output buffer that a client may ask for, in bytes (65536)",
+    ),
+    sets(
+        "max-output-buffer-timeout",
+        Kind::Duration,
+        "broker.output_buffer_timeout_max",
+        |s, v| span(&mut s.config.broker.output_buffer_timeout_max, v),
+        "longest time between flushes that a client may ask for (30s)",
+    ),
     sets(
         "max-rdy-count",
         Kind::Int,
@@ -276,7 +303,13 @@ pub(super) const NSQD: &[Flag] = &[
         Kind::Int,
         "no message waits in memory alone, OK means that it is on flash",
     ),
-    not_yet("min-output-buffer-timeout", Kind::Duration, OUTPUT_BUFFER),
+    sets(
+        "min-output-buffer-timeout",
+        Kind::Duration,
+        "broker.output_buffer_timeout_min",
+        |s, v| span(&mut s.config.broker.output_buffer_timeout_min, v),
+        "shortest time between flushes that a client may ask for (25ms)",
+    ),
     sets(
         "msg-timeout",
         Kind::Duration,
@@ -289,16 +322,20 @@ pub(super) const NSQD: &[Flag] = &[
         Kind::Int,
         "message ids are counted by the store, not made from a node id",
     ),
-    not_yet("output-buffer-timeout", Kind::Duration, OUTPUT_BUFFER),
+    no_meaning(
+        "output-buffer-timeout",
+        Kind::Duration,
+        "what there is for a client leaves at once",
+    ),
     no_meaning("queue-scan-selection-count", Kind::Int, SCANS),
     no_meaning("queue-scan-worker-pool-max", Kind::Int, SCANS),
-    only("snappy", Kind::Bool, "false", "compression"),
+    allows("snappy", Kind::Bool, "false", COMPRESSION),
     only("statsd-address", Kind::Text, "", STATSD),
-    not_yet("statsd-exclude-ephemeral", Kind::Bool, STATSD),
-    not_yet("statsd-interval", Kind::Duration, STATSD),
-    not_yet("statsd-mem-stats", Kind::Bool, STATSD),
-    not_yet("statsd-prefix", Kind::Text, STATSD),
-    not_yet("statsd-udp-packet-size", Kind::Int, STATSD),
+    no_meaning("statsd-exclude-ephemeral", Kind::Bool, NO_STATSD),
+    no_meaning("statsd-interval", Kind::Duration, NO_STATSD),
+    no_meaning("statsd-mem-stats", Kind::Bool, NO_STATSD),
+    no_meaning("statsd-prefix", Kind::Text, NO_STATSD),
+    no_meaning("statsd-udp-packet-size", Kind::Int, NO_STATSD),
     no_meaning(
         "sync-every",
         Kind::Int,
@@ -316,12 +353,12 @@ pub(super) const NSQD: &[Flag] = &[
         |s, v| text(&mut s.config.broker.tcp_address, v),
         "where TCP clients connect: host:port or a unix socket (0.0.0.0:4150)",
     ),
-    not_yet("tls-cert", Kind::Text, TLS),
-    not_yet("tls-client-auth-policy", Kind::Text, TLS),
-    not_yet("tls-key", Kind::Text, TLS),
-    not_yet("tls-min-version", Kind::Text, TLS),
+    only("tls-cert", Kind::Text, "", TLS),
+    only("tls-client-auth-policy", Kind::Text, "", TLS),
+    only("tls-key", Kind::Text, "", TLS),
+    only("tls-min-version", Kind::Text, "", TLS),
     only("tls-required", Kind::Bool, "false", TLS),
-    not_yet("tls-root-ca-file", Kind::Text, TLS),
+    only("tls-root-ca-file", Kind::Text, "", TLS),
     VERBOSE,
     VERSION,
     no_meaning(
