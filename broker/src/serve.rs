@@ -112,7 +112,7 @@ struct Connection<'a, D: Disk> {
 }
 
 /// Reads and writes of one connection before others get their turn.
-const TURNS_MAX: u32 = 8;
+const TURNS_MAX: u32 = 2;
 
 impl<D: Disk> Connection<'_, D> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
