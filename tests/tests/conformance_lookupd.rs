@@ -410,7 +410,8 @@ fn ephemeral_names_go_with_their_last_producer() {
 
 #[test]
 fn ephemeral_names_also_go_with_a_lost_connection() {
-    // On purpose: nsqlookupd keeps them for ever unless they are unregistered, which a broker that lost power never does.
+    // On purpose: nsqlookupd keeps them for ever unless they are unregistered, which a broker that
+    // lost power never does.
     for (peer, left) in [(Peer::Real, 1), (Peer::Ours, 0)] {
         let lookupd = Daemon::nsqlookupd(peer, &[]);
         drop(producer(&lookupd, IDENTITY, &["a b#ephemeral"]));
