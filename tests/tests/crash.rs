@@ -37,58 +37,93 @@ struct Published {
 #[test]
 fn everything_acknowledged_before_kill_9_is_delivered_to_each_channel() {
     let mut dice = Dice::new("kill -9");
-    let mut nsqd = Daemon::nsqd(Peer::Ours, &[]);
+    let mut nsqd = with_channels();
+    let (mut sent, mut delivered) = (BTreeSet::new(), BTreeSet::new());
+    for round in 0..ROUNDS {
+        let acknowledged = round_until_killed(&mut nsqd, round, Sizes::Small, &mut dice, &mut sent);
+        delivered.extend(acknowledged.iter().cloned());
+        for channel in CHANNELS {
+            let extra = consume_all(nsqd.tcp, channel, &acknowledged, &sent);
+            eprintln!(
+                "round {round}, {channel}: {} acknowledged are there, {extra} more",
+                acknowledged.len()
+            );
+        }
+    }
+    check_empty(nsqd);
+}
+
+#[test]
+fn a_backlog_of_many_sizes_outlives_several_kills() {
+    // Nobody consumes until the end: the backlog goes through ring, segments and the path of large batches.
+    let mut dice = Dice::new("kill -9 with a backlog");
+    let mut nsqd = with_channels();
+    let (mut sent, mut acknowledged) = (BTreeSet::new(), BTreeSet::new());
+    for round in 0..ROUNDS {
+        acknowledged.extend(round_until_killed(
+            &mut nsqd,
+            round,
+            Sizes::Mixed,
+            &mut dice,
+            &mut sent,
+        ));
+    }
+    for channel in CHANNELS {
+        let extra = consume_all(nsqd.tcp, channel, &acknowledged, &sent);
+        eprintln!(
+            "{channel}: {} acknowledged are there, {extra} more",
+            acknowledged.len()
+        );
+    }
+    check_empty(nsqd);
+}
+
+fn with_channels() -> Daemon {
+    let nsqd = Daemon::nsqd(Peer::Ours, &[]);
     assert_eq!(
         post(nsqd.http, "/topic/create?topic=clicks", b"").status,
         200
     );
     for channel in CHANNELS {
-        assert_eq!(
-            post(
-                nsqd.http,
-                &format!("/channel/create?topic=clicks&channel={channel}"),
-                b""
-            )
-            .status,
-            200
-        );
+        let target = format!("/channel/create?topic=clicks&channel={channel}");
+        assert_eq!(post(nsqd.http, &target, b"").status, 200);
     }
-    let mut sent = BTreeSet::new();
-    for round in 0..ROUNDS {
-        let published = publish_until_killed(&mut nsqd, round, &mut dice);
-        let mut acknowledged = BTreeSet::new();
-        let mut outstanding = 0;
-        for one in published {
-            sent.extend(one.sent);
-            acknowledged.extend(one.acknowledged);
-            outstanding += one.outstanding;
-        }
-        assert!(
-            acknowledged.len() >= ACKNOWLEDGED_MIN,
-            "round {round}: {}",
-            acknowledged.len()
-        );
-        assert!(
-            outstanding > 0,
-            "round {round}: the kill met no outstanding publish"
-        );
-        nsqd.start();
-        for channel in CHANNELS {
-            let extra = consume_all(nsqd.tcp, channel, &acknowledged, &sent);
-            eprintln!(
-                "round {round}, {channel}: {} acknowledged, all there; {outstanding} publishes outstanding; {extra} more came",
-                acknowledged.len()
-            );
-        }
+    nsqd
+}
+
+/// Publishes until the kill and starts again. The names of what was acknowledged; all names go to `sent`.
+fn round_until_killed(
+    nsqd: &mut Daemon,
+    round: usize,
+    sizes: Sizes,
+    dice: &mut Dice,
+    sent: &mut BTreeSet<String>,
+) -> BTreeSet<String> {
+    let mut acknowledged = BTreeSet::new();
+    let mut outstanding = 0;
+    for one in publish_until_killed(nsqd, round, sizes, dice) {
+        sent.extend(one.sent);
+        acknowledged.extend(one.acknowledged);
+        outstanding += one.outstanding;
     }
-    // What is finished is finished after an orderly end.
-    wait::until("both channels are empty", || {
-        CHANNELS.iter().all(|channel| {
-            ["depth", "in_flight_count"]
-                .iter()
-                .all(|key| nsqd.channel_stat("clicks", channel, key) == 0)
-        })
-    });
+    assert!(
+        acknowledged.len() >= ACKNOWLEDGED_MIN,
+        "round {round}: {}",
+        acknowledged.len()
+    );
+    assert!(
+        outstanding > 0,
+        "round {round}: the kill met no outstanding publish"
+    );
+    nsqd.start();
+    acknowledged
+}
+
+/// What is finished stays finished over an orderly end.
+fn check_empty(mut nsqd: Daemon) {
+    for channel in CHANNELS {
+        drain(&nsqd, channel);
+    }
     assert!(nsqd.terminate().success());
     nsqd.start();
     for channel in CHANNELS {
@@ -100,7 +135,54 @@ fn everything_acknowledged_before_kill_9_is_delivered_to_each_channel() {
     }
 }
 
-fn publish_until_killed(nsqd: &mut Daemon, round: usize, dice: &mut Dice) -> Vec<Published> {
+/// Finishes what was stored and never acknowledged, until the channel has nothing left.
+fn drain(nsqd: &Daemon, channel: &str) {
+    // No message has this id: its refusal says that everything before it is done.
+    const NOBODY: &str = "ffffffffffffffff";
+    let mut wire = Wire::nsqd(nsqd.tcp);
+    wire.subscribe("clicks", channel, 200);
+    wait::until(&format!("{channel} is empty"), || {
+        wire.finish(NOBODY);
+        loop {
+            match wire.frame() {
+                Some(Frame::Message { id, .. }) => wire.finish(&id),
+                Some(Frame::Error(text)) if text.contains(NOBODY) => break,
+                other => panic!("instead of a refusal: {other:?}"),
+            }
+        }
+        ["depth", "in_flight_count"]
+            .iter()
+            .all(|key| nsqd.channel_stat("clicks", channel, key) == 0)
+    });
+}
+
+/// How large what is published is.
+#[derive(Clone, Copy)]
+enum Sizes {
+    /// Clicks: up to 400 bytes.
+    Small,
+    /// Now and then much larger ones, and batches above a sixteenth of the ring.
+    Mixed,
+}
+
+impl Sizes {
+    /// Messages of the next publish, and the filler of each.
+    fn next(self, dice: &mut Dice) -> (usize, usize) {
+        match (self, dice.below(60)) {
+            (Sizes::Mixed, 0) => (20 + dice.below(40), 8_000 + dice.below(8_000)),
+            (Sizes::Mixed, 1..5) => (1, dice.below(60_000)),
+            (_, 0..10) => (1 + dice.below(20), dice.below(400)),
+            _ => (1, dice.below(400)),
+        }
+    }
+}
+
+fn publish_until_killed(
+    nsqd: &mut Daemon,
+    round: usize,
+    sizes: Sizes,
+    dice: &mut Dice,
+) -> Vec<Published> {
     let target = ACKNOWLEDGED_MIN + dice.below(2_000);
     let acknowledged = AtomicUsize::new(0);
     let address = nsqd.tcp;
@@ -112,6 +194,7 @@ fn publish_until_killed(nsqd: &mut Daemon, round: usize, dice: &mut Dice) -> Vec
                     publish(
                         address,
                         &format!("{round}.{number}"),
+                        sizes,
                         &mut dice,
                         acknowledged,
                     )
@@ -129,38 +212,45 @@ fn publish_until_killed(nsqd: &mut Daemon, round: usize, dice: &mut Dice) -> Vec
     })
 }
 
-/// Publishes single messages and batches without pause until the connection dies.
-fn publish(address: SocketAddr, prefix: &str, dice: &mut Dice, counter: &AtomicUsize) -> Published {
+/// Publishes single messages and batches without pause until the connection dies. A message's name is its first word.
+fn publish(
+    address: SocketAddr,
+    prefix: &str,
+    sizes: Sizes,
+    dice: &mut Dice,
+    counter: &AtomicUsize,
+) -> Published {
     let mut wire = Wire::nsqd(address);
     let mut published = Published::default();
     let mut waiting: VecDeque<Vec<String>> = VecDeque::new();
     let mut next = 0;
     loop {
         while waiting.len() < WINDOW {
-            let count = if dice.below(3) == 0 {
-                1 + dice.below(20)
-            } else {
-                1
-            };
-            let bodies: Vec<String> = (next..next + count)
-                .map(|number| format!("{prefix}.{number} {}", "x".repeat(dice.below(400))))
+            let (count, filler) = sizes.next(dice);
+            let names: Vec<String> = (next..next + count)
+                .map(|number| format!("{prefix}.{number}"))
                 .collect();
             next += count;
+            let filler = "x".repeat(filler);
+            let bodies: Vec<String> = names
+                .iter()
+                .map(|name| format!("{name} {filler}"))
+                .collect();
             let bytes = match &bodies[..] {
                 [single] => command_with_body("PUB clicks\n", single.as_bytes()),
                 batch => multi_publish("clicks", batch),
             };
-            published.sent.extend(bodies.iter().cloned());
-            waiting.push_back(bodies);
+            published.sent.extend(names.iter().cloned());
+            waiting.push_back(names);
             if !wire.try_send(&bytes) {
                 break;
             }
         }
         match wire.frame() {
             Some(frame) if frame.is("OK") => {
-                let bodies = waiting.pop_front().unwrap();
-                counter.fetch_add(bodies.len(), Ordering::Relaxed);
-                published.acknowledged.extend(bodies);
+                let names = waiting.pop_front().unwrap();
+                counter.fetch_add(names.len(), Ordering::Relaxed);
+                published.acknowledged.extend(names);
             }
             Some(other) => panic!("{prefix}: {other:?}"),
             None => {
@@ -187,8 +277,9 @@ fn consume_all(
             panic!("{} missing", missing.len())
         };
         let body = String::from_utf8(body).unwrap();
-        assert!(sent.contains(&body), "nobody published {body:?}");
-        if !missing.remove(body.as_str()) {
+        let name = body.split(' ').next().unwrap();
+        assert!(sent.contains(name), "nobody published {name:?}");
+        if !missing.remove(name) {
             extra += 1;
         }
         wire.finish(&id);
