@@ -90,34 +90,16 @@ impl Broker {
         options: &BrokerOptions,
         precreate: &[(TopicName, ChannelName)],
     ) -> Result<Broker, StartError> {
-        let opened = Opened::new(options, precreate)?;
-        let tcp = Listener::bind(&options.tcp_address.parse()?)?;
-        let http = Listener::bind(&options.http_address.parse()?)?;
-        Broker::new(options, opened, tcp, http)
-    }
-
-    /// [`Broker::bind`] with sockets that listen already, such as those that a service manager
-    /// passes. Clients that connect meanwhile wait in the kernel until [`Broker::run`].
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub fn with_listeners(
-        options: &BrokerOptions,
-        precreate: &[(TopicName, ChannelName)],
-        tcp: Listener,
-        http: Listener,
-    ) -> Result<Broker, StartError> {
-        let opened = Opened::new(options, precreate)?;
-        Broker::new(options, opened, tcp, http)
+        OpenStore::new(options, precreate)?.bind(options)
     }
 
     fn new(
         options: &BrokerOptions,
-        Opened {
+        OpenStore {
             disk,
             engine,
             connections,
-        }: Opened,
+        }: OpenStore,
         tcp: Listener,
         http: Listener,
     ) -> Result<Broker, StartError> {
@@ -217,18 +199,23 @@ impl Connections {
     }
 }
 
-/// The store, recovered, and with the channels that shall be there.
-struct Opened {
+/// The store of a broker that does not listen yet: locked, recovered, and with the channels that shall be there.
+pub struct OpenStore {
     disk: Arc<LinuxDisk>,
     engine: Engine<LinuxDisk>,
     connections: Connections,
 }
 
-impl Opened {
-    fn new(
+impl OpenStore {
+    /// Takes the data directory's lock, recovers the store, and makes the channels that shall be there from the
+    /// start. Blocks while it does.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn new(
         options: &BrokerOptions,
         precreate: &[(TopicName, ChannelName)],
-    ) -> Result<Opened, StartError> {
+    ) -> Result<OpenStore, StartError> {
         let connections = Connections::share(options.connections_max as usize);
         let (disk, mut engine) = open_store(options, connections.tcp)?;
         let initial = options
@@ -245,11 +232,35 @@ impl Opened {
                 })?;
         }
         commit_all(&mut engine, &disk);
-        Ok(Opened {
+        Ok(OpenStore {
             disk,
             engine,
             connections,
         })
+    }
+
+    /// Listens at the options' addresses.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn bind(self, options: &BrokerOptions) -> Result<Broker, StartError> {
+        let tcp = Listener::bind(&options.tcp_address.parse()?)?;
+        let http = Listener::bind(&options.http_address.parse()?)?;
+        self.with_listeners(options, tcp, http)
+    }
+
+    /// Serves sockets that listen already, such as those that a service manager passes. Clients that connect
+    /// meanwhile wait in the kernel until [`Broker::run`].
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn with_listeners(
+        self,
+        options: &BrokerOptions,
+        tcp: Listener,
+        http: Listener,
+    ) -> Result<Broker, StartError> {
+        Broker::new(options, self, tcp, http)
     }
 }
 

@@ -16,5 +16,5 @@ mod registration;
 mod serve;
 mod stats;
 
-pub use daemon::{Broker, StartError};
+pub use daemon::{Broker, OpenStore, StartError};
 pub use progress::Progress;

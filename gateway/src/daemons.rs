@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use broker::{Broker, Progress};
+use broker::{Broker, OpenStore, Progress};
 use config::Options;
 use forwarder::Forwarder;
 use lookupd::Lookupd;
@@ -137,6 +137,13 @@ async fn serve(
 /// this lookupd, the forwarder consumes from this broker. All listen when this returns.
 fn open(wanted: Daemons, mut options: Options, mut sockets: Sockets) -> Result<Running, String> {
     let mut running = Running::default();
+    // The store first: that it is in use says more than that an address is.
+    let store = if wanted.broker {
+        warn_of_nsqd_files(&options.broker.data_path);
+        Some(OpenStore::new(&options.broker, &[]).map_err(in_daemon("broker"))?)
+    } else {
+        None
+    };
     if wanted.lookupd {
         let own = &options.lookupd;
         let tcp = sockets.listener("lookupd-tcp", &own.tcp_address)?;
@@ -149,9 +156,8 @@ fn open(wanted: Daemons, mut options: Options, mut sockets: Sockets) -> Result<R
         }
         running.start("lookupd", |stop| lookupd.run(stop));
     }
-    if wanted.broker {
-        warn_of_nsqd_files(&options.broker.data_path);
-        let broker = open_broker(&options, &mut sockets)?;
+    if let Some(store) = store {
+        let broker = listen(store, &options, &mut sockets)?;
         options.forwarder.nsqd_tcp_address = sockets::to_dial(broker.tcp_address());
         running.storage = Some(broker.progress());
         running.start("broker", |stop| broker.run(stop));
@@ -170,15 +176,12 @@ fn open(wanted: Daemons, mut options: Options, mut sockets: Sockets) -> Result<R
     Ok(running)
 }
 
-fn open_broker(options: &Options, sockets: &mut Sockets) -> Result<Broker, String> {
+fn listen(store: OpenStore, options: &Options, sockets: &mut Sockets) -> Result<Broker, String> {
     let own = &options.broker;
-    if !sockets.has("broker-tcp") && !sockets.has("broker-http") {
-        // The store first: that it is in use says more than that the address is.
-        return Broker::bind(own, &[]).map_err(in_daemon("broker"));
-    }
     let tcp = sockets.listener("broker-tcp", &own.tcp_address)?;
     let http = sockets.listener("broker-http", &own.http_address)?;
-    Broker::with_listeners(own, &[], tcp, http).map_err(in_daemon("broker"))
+    let broker = store.with_listeners(own, tcp, http);
+    broker.map_err(in_daemon("broker"))
 }
 
 /// A directory in which nsqd worked: it is not touched, but who changed the program for this one must

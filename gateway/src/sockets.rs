@@ -31,11 +31,6 @@ impl Sockets {
         Ok(Self { passed })
     }
 
-    /// Whether a socket of that name was passed.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.passed.iter().any(|socket| socket.name == name)
-    }
-
     /// The passed socket of that name, or else a listener on `address`.
     pub(crate) fn listener(&mut self, name: &str, address: &str) -> Result<Listener, String> {
         if let Some(at) = self.passed.iter().position(|socket| socket.name == name) {
