@@ -267,7 +267,8 @@ fn a_full_disk_is_an_error_to_the_publisher_and_the_consumers_go_on() {
 #[test]
 fn half_batches_of_many_connections_stay_within_a_bound() {
     const CONNECTIONS: usize = 200;
-    const BOUND_KIB: u64 = 192 * 1024;
+    // Above the worst case that the broker states at its start (56 MiB); unbounded it were 180 MiB and more.
+    const BOUND_KIB: u64 = 80 * 1024;
     let nsqd = Daemon::nsqd(Peer::Ours, &[]);
     let mut header = b"  V2MPUB clicks\n".to_vec();
     header.extend_from_slice(&(5u32 << 20).to_be_bytes());
