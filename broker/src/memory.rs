@@ -40,6 +40,7 @@ mod tests {
             part("messages outstanding") >= ENTRY_BYTES_MAX as u64,
             "{ENTRY_BYTES_MAX}"
         );
+        assert!(part("ephemeral messages") >= storage::limits::EPHEMERAL_BYTES_MAX as u64);
         assert!(bytes_max(&options.broker) < options.memory.bytes());
     }
 }

@@ -126,6 +126,9 @@ pub const MEMORY_CONNECTION_BYTES: u64 = 88 * KIB;
 /// checkpoint.
 pub const MEMORY_TOPIC_BYTES: u64 = 2 * KIB;
 
+/// What all ephemeral topics keep together: `storage::limits::EPHEMERAL_BYTES_MAX`, which a test compares.
+pub const MEMORY_EPHEMERAL_BYTES: u64 = 4 * MIB;
+
 /// One channel: name, cursor, counters, its consumers' list, its part of the state.
 pub const MEMORY_CHANNEL_BYTES: u64 = KIB;
 

@@ -118,6 +118,7 @@ fn broker_terms(broker: &BrokerOptions) -> Vec<Term> {
         ("publishes waiting for flash", 2, pending),
         ("cache", 1, storage.cache_bytes.into()),
         ("segment blocks", limits::MEMORY_SEGMENT_BLOCKS, block),
+        ("ephemeral messages", 1, limits::MEMORY_EPHEMERAL_BYTES),
         ("topics", topics, limits::MEMORY_TOPIC_BYTES),
         ("channels", channels, limits::MEMORY_CHANNEL_BYTES),
         (

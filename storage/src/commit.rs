@@ -207,6 +207,8 @@ impl<D: Disk> Store<D> {
                 .map(|r| u64::from(r.count))
                 .sum(),
         };
+        // Given for good: a block that fails may still be found after a crash.
+        self.id_count += messages;
         header.seal(&mut block, self.ring_id);
         let mut steps = std::mem::take(&mut content.steps);
         let block_step = steps.len();
@@ -384,7 +386,6 @@ impl<D: Disk> Store<D> {
         self.counters.commits += 1;
         self.counters.messages += messages;
         self.counters.payload_bytes += content.unit.as_ref().map_or(0, |unit| unit.body_bytes);
-        self.id_count += messages;
         if let (false, Some(Step::Write { bytes, .. })) =
             (placed.is_empty(), done.steps.get_mut(block_step))
         {

@@ -57,8 +57,9 @@ pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// any more must not be given again.
 pub const EPOCHS_SKIPPED_AFTER_LOSS: u32 = 1 << 12;
 
-/// What an ephemeral topic keeps in memory; its oldest messages go first and are counted as missed.
-pub const MEMORY_TOPIC_BYTES_MAX: usize = 1024 * 1024;
+/// What all ephemeral topics keep in memory together; the oldest messages of the largest go first, and channels
+/// that had not seen them count them as missed.
+pub const EPHEMERAL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes of a segment's name entry and of one channel's or topic's image in the state file, at most; for the
 /// state file's size.

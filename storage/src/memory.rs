@@ -1,9 +1,9 @@
-//! The records of an ephemeral topic: in memory only, bounded, the oldest go first.
+//! The records of an ephemeral topic: in memory only. All such topics together are bounded; the oldest of the
+//! largest go first.
 
 use std::collections::VecDeque;
 
 use crate::ids::{MessageId, Seq};
-use crate::limits::MEMORY_TOPIC_BYTES_MAX;
 
 /// One record.
 pub(crate) struct MemoryRecord {
@@ -28,14 +28,16 @@ pub(crate) struct MemoryLog {
 const RECORD_BYTES: usize = std::mem::size_of::<MemoryRecord>();
 
 impl MemoryLog {
-    /// Adds a record and drops the oldest ones over the bound. One past the newest sequence.
+    /// Adds a record. One past the newest sequence.
     pub(crate) fn push(&mut self, record: MemoryRecord) -> Seq {
         self.bytes += record.body.len() + RECORD_BYTES;
         self.records.push_back(record);
-        while self.bytes > MEMORY_TOPIC_BYTES_MAX && self.records.len() > 1 {
-            self.pop();
-        }
         self.first.plus(self.records.len() as u64)
+    }
+
+    /// Bytes of all records.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Drops the records below `seq`.
@@ -54,7 +56,8 @@ impl MemoryLog {
         Some((seq, record))
     }
 
-    fn pop(&mut self) {
+    /// Drops the oldest record.
+    pub(crate) fn pop(&mut self) {
         if let Some(record) = self.records.pop_front() {
             self.bytes -= record.body.len() + RECORD_BYTES;
             self.first = self.first.plus(1);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::disk::Disk;
 use crate::entry::{self, Record};
 use crate::ids::{MessageId, Ticket, TopicNo};
-use crate::memory::MemoryRecord;
+use crate::limits::EPHEMERAL_BYTES_MAX;
+use crate::memory::{MemoryLog, MemoryRecord};
 use crate::queue::Bodies;
 use crate::store::Store;
 use crate::types::{Stamp, StoreError};
@@ -88,6 +89,33 @@ impl<D: Disk> Store<D> {
         Ok(all)
     }
 
+    /// Ephemeral topics hold so much together; the oldest message of the largest topic goes first, and a channel
+    /// that had not seen it counts it as missed.
+    fn bound_memory(&mut self) {
+        loop {
+            let topics = self.catalog.topics.values_mut();
+            let logs = topics.filter_map(|topic| topic.memory.as_mut());
+            let (mut bytes, mut largest) = (0, None::<&mut MemoryLog>);
+            for log in logs {
+                bytes += log.bytes();
+                if largest
+                    .as_ref()
+                    .is_none_or(|other| other.bytes() < log.bytes())
+                {
+                    largest = Some(log);
+                }
+            }
+            let Some(largest) = largest.filter(|_| bytes > EPHEMERAL_BYTES_MAX) else {
+                return;
+            };
+            let excess = bytes - EPHEMERAL_BYTES_MAX;
+            let target = largest.bytes().saturating_sub(excess);
+            while largest.bytes() > target {
+                largest.pop();
+            }
+        }
+    }
+
     fn publish_in_memory<'a>(
         &mut self,
         number: TopicNo,
@@ -115,6 +143,7 @@ impl<D: Disk> Store<D> {
                 });
             }
         }
+        self.bound_memory();
         Ok(Ticket(0))
     }
 }
@@ -122,4 +151,92 @@ impl<D: Disk> Store<D> {
 /// Boot time in whole ms, rounded up, so that a deferral that counts from it is never early.
 pub(crate) fn mono_ms(now: Duration) -> u64 {
     now.as_nanos().div_ceil(1_000_000) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::FaultyDisk;
+    use crate::job::run_job;
+    use crate::options::Options;
+    use crate::read::Cursor;
+
+    fn store() -> (Store<FaultyDisk>, Arc<FaultyDisk>) {
+        let disk = Arc::new(FaultyDisk::new());
+        let options = Options {
+            ring_bytes: 64 * 1024,
+            ..Options::default()
+        };
+        let stamp = Stamp::default();
+        let (store, _) = Store::open(Arc::clone(&disk), options, 1, stamp).unwrap();
+        (store, disk)
+    }
+
+    #[test]
+    fn ephemeral_topics_together_stay_in_their_bound_and_what_goes_is_counted() {
+        let (mut store, _) = store();
+        let stamp = Stamp::default();
+        let body = vec![7; 100_000];
+        let mut channels = Vec::new();
+        for name in ["large", "small"] {
+            let (topic, _) = store.create_topic(name, false).unwrap();
+            channels.push((topic, store.create_channel(topic, "c", false).unwrap().0));
+        }
+        let publish = |store: &mut Store<FaultyDisk>, topic| {
+            let bodies = [body.as_slice()].into_iter();
+            store.publish(topic, bodies, Duration::ZERO, stamp).unwrap();
+        };
+        let [(large, large_channel), (small, small_channel)] = channels[..] else {
+            unreachable!()
+        };
+        publish(&mut store, small);
+        for _ in 0..100 {
+            publish(&mut store, large);
+        }
+        let kept = |store: &mut Store<FaultyDisk>, channel| {
+            let (mut cursor, mut kept) = (Cursor::new(crate::ids::Seq(0)), 0);
+            while store.next(channel, &mut cursor).unwrap().is_some() {
+                kept += 1;
+            }
+            (kept, store.channel_info(channel).unwrap().missed)
+        };
+        assert_eq!(kept(&mut store, small_channel), (1, 0));
+        let (kept, missed) = kept(&mut store, large_channel);
+        assert_eq!(kept + missed, 100);
+        assert!(
+            (30..=EPHEMERAL_BYTES_MAX as u64 / 100_000).contains(&kept),
+            "{kept}"
+        );
+    }
+
+    #[test]
+    fn a_message_in_memory_and_one_on_its_way_to_flash_have_two_ids() {
+        let (mut store, disk) = store();
+        let stamp = Stamp::default();
+        let (lasting, _) = store.create_topic("lasting", true).unwrap();
+        let (fleeting, _) = store.create_topic("fleeting", false).unwrap();
+        let a = store.create_channel(lasting, "c", true).unwrap().0;
+        let b = store.create_channel(fleeting, "c", false).unwrap().0;
+        let bodies = || [b"x".as_slice()].into_iter();
+        store
+            .publish(lasting, bodies(), Duration::ZERO, stamp)
+            .unwrap();
+        let job = store.poll_job(Duration::ZERO).unwrap();
+        store
+            .publish(fleeting, bodies(), Duration::ZERO, stamp)
+            .unwrap();
+        let done = run_job(&*disk, job);
+        store
+            .handle_done(Duration::ZERO, done)
+            .unwrap()
+            .result
+            .unwrap();
+        let mut first_id = |channel| {
+            let message = store.next(channel, &mut Cursor::new(crate::ids::Seq(0)));
+            message.unwrap().unwrap().id
+        };
+        assert_ne!(first_id(a), first_id(b));
+    }
 }
