@@ -124,7 +124,7 @@ fn a_relation_names_both_sides() {
     );
     let line = error("[broker]\nconnections_max = 2000");
     assert!(
-        line.starts_with("memory.max = 96MiB: the worst case is 229 MiB = program 6MiB + "),
+        line.starts_with("memory.max = 96MiB: the worst case is 233 MiB = program 6MiB + "),
         "{line}"
     );
     assert!(line.contains("connections 2000 x 88KiB"), "{line}");
