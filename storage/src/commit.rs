@@ -460,8 +460,7 @@ impl<D: Disk> Store<D> {
         let text = format!("cannot write: {error}");
         self.trouble = Some(text.clone());
         if is_checkpoint {
-            self.checkpoint_failed(now, text);
-            return None;
+            return self.checkpoint_failed(now, text);
         }
         let Some(mut unit) = unit else {
             self.retry_at = now + RETRY_INTERVAL;
