@@ -24,12 +24,13 @@ pub(crate) async fn drive<D: Disk>(
 ) {
     let mut stopping_until = None;
     loop {
+        if stop.is_requested() {
+            // Each time: a flush ends when nothing waits, and sessions that end give more to write.
+            host.with_quietly(|engine| engine.flush());
+        }
         let more = turn(&host, &mut worker, lookup.as_ref());
         if stop.is_requested() {
-            let until = *stopping_until.get_or_insert_with(|| {
-                host.with_quietly(|engine| engine.flush());
-                clock::now() + patience
-            });
+            let until = *stopping_until.get_or_insert_with(|| clock::now() + patience);
             if host.view(|engine| engine.is_idle()) {
                 return;
             }

@@ -378,7 +378,7 @@ impl<D: Disk> Store<D> {
     /// Takes back a job.
     pub fn handle_done(&mut self, now: Duration, done: Done<D>) -> Option<Outcome> {
         self.count_writes(&done);
-        match self.running.take()? {
+        let outcome = match self.running.take()? {
             Running::Commit(commit) => self.commit_done(now, *commit, done),
             Running::Removal => None,
             Running::Spare => {
@@ -386,12 +386,15 @@ impl<D: Disk> Store<D> {
                 None
             }
             running => self.checkpoint_done(now, &running, done),
-        }
+        };
+        // What comes later may wait again: a store that flushed at its start would otherwise never gather.
+        self.flushing &= !self.is_idle();
+        outcome
     }
 
-    /// Everything that can become durable shall, without waiting to gather more.
+    /// Everything that can become durable shall, without waiting to gather more, until nothing waits.
     pub fn flush(&mut self) {
-        self.flushing = true;
+        self.flushing = !self.is_idle();
     }
 
     /// True if nothing waits for the medium.

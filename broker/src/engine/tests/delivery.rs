@@ -256,3 +256,21 @@ fn a_sample_rate_drops_the_rest_for_good() {
     let stats = &world.engine.topic_stats(None, None, true)[0].channels[0];
     assert_eq!((stats.depth, stats.in_flight_count), (0, messages as u64));
 }
+
+#[test]
+fn a_finish_waits_for_a_commit_to_ride_with_also_after_a_flush() {
+    let mut world = World::new();
+    world.engine.flush();
+    let consumer = world.consumer("t", "c", 1);
+    world.engine.flush();
+    let producer = world.connect();
+    world.publish(producer, "t", "0");
+    let id = world.messages(consumer)[0].1;
+    let finish = format!("FIN {}\n", String::from_utf8(id.to_vec()).unwrap());
+    world.send(consumer, finish.as_bytes());
+    world.step();
+    assert!(!world.commit(), "a page for a finish alone");
+    world.engine.flush();
+    assert!(world.commit());
+    assert!(world.engine.is_idle());
+}
