@@ -135,7 +135,8 @@ impl<D: Disk> Store<D> {
             .last()
             .is_some_and(|part| has_room(&part.image))
         {
-            let (part, header) = self.new_part(append.topic, first, need, *created);
+            let earlier = append.new_files().count();
+            let (part, header) = self.new_part(append.topic, first, need, *created, earlier);
             let image = &part.image;
             steps.push(Step::Create {
                 name: image.file_name(append.topic),
@@ -189,19 +190,21 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// A new segment for a block of `need` bytes, and its file header.
+    /// A new segment for a block of `need` bytes, and its file header; `earlier` ones of the same append are not named
+    /// yet.
     fn new_part(
         &mut self,
         number: TopicNo,
         first: Seq,
         need: u64,
         created: usize,
+        earlier: usize,
     ) -> (Part<D::File>, Vec<u8>) {
         let (mut segment, mut live, mut name) = (0, 0, Default::default());
         if let Some(topic) = self.catalog.topics.get_mut(&number) {
             segment = topic.next_segment;
             topic.next_segment = segment.saturating_add(1);
-            live = topic.segments.len();
+            live = topic.segments.len() + earlier;
             name = topic.name.clone();
         }
         let doubled = SEGMENT_BYTES_FIRST << live.min(16);

@@ -210,10 +210,7 @@ impl Catalog {
         channel.finish(from, end);
         if channel.lasting {
             mark_dirty(&mut self.dirty, number, channel);
-            match channel.pending.finished.last_mut() {
-                Some((last, count)) if last.plus(*count) == from => *count += end.since(from),
-                _ => channel.pending.finished.push((from, end.since(from))),
-            }
+            channel.pending.finished.insert(from, end);
         }
         new
     }
@@ -236,7 +233,7 @@ impl Catalog {
         );
         if channel.lasting {
             mark_dirty(&mut self.dirty, number, channel);
-            channel.pending.retries.push(seq);
+            channel.pending.retries.insert(seq);
         }
     }
 
@@ -272,13 +269,13 @@ impl Catalog {
                 continue;
             };
             let deltas = channel.pending.split(&mut room);
-            for (first, count) in deltas.finished.iter().copied() {
+            for (first, end) in deltas.finished.iter() {
                 entry::push(
                     out,
                     &Entry::Finish {
                         channel: number,
                         first,
-                        count,
+                        count: end.since(first),
                     },
                 );
             }
@@ -328,7 +325,9 @@ impl Catalog {
                 continue;
             };
             mark_dirty(&mut self.dirty, delta.channel, channel);
-            channel.pending.finished.extend(delta.deltas.finished);
+            for (first, end) in delta.deltas.finished.iter() {
+                channel.pending.finished.insert(first, end);
+            }
             channel.pending.retries.extend(delta.deltas.retries);
         }
     }

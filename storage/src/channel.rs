@@ -1,6 +1,6 @@
 //! A channel in memory: a cursor, and what the ring does not know of it yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{ChannelNo, Seq, TopicNo};
 use crate::ranges::RangeSet;
@@ -34,11 +34,12 @@ pub(crate) struct Channel {
     pub(crate) pending: Deltas,
 }
 
-/// Finishes and retries that no block says yet.
+/// Finishes and retries that no block says yet. Each is said once however often it happens until then, and what
+/// several consumers finish in turns becomes one range: what waits is bounded by what is outstanding, not by time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deltas {
-    pub(crate) finished: Vec<(Seq, u64)>,
-    pub(crate) retries: Vec<Seq>,
+    pub(crate) finished: RangeSet,
+    pub(crate) retries: BTreeSet<Seq>,
 }
 
 impl Deltas {
@@ -52,17 +53,15 @@ impl Deltas {
 
     /// Takes out up to `room` of them, and that much from `room`.
     pub(crate) fn split(&mut self, room: &mut usize) -> Deltas {
-        let finished = self.finished.len().min(*room);
-        *room -= finished;
-        let retries = self.retries.len().min(*room);
-        *room -= retries;
-        let finished_left = self.finished.split_off(finished);
-        let retries_left = self.retries.split_off(retries);
-        let left = Deltas {
-            finished: finished_left,
-            retries: retries_left,
+        let finished = self.finished.split_first(*room);
+        *room -= finished.len();
+        let left = match self.retries.iter().nth(*room).copied() {
+            Some(first_left) => self.retries.split_off(&first_left),
+            None => BTreeSet::new(),
         };
-        std::mem::replace(self, left)
+        let retries = std::mem::replace(&mut self.retries, left);
+        *room -= retries.len();
+        Deltas { finished, retries }
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Commit<F> {
     /// Changes of units that still wait.
     ops_ahead: Vec<u8>,
     taken: Vec<TakenDeltas>,
+    /// Finishes and retries are left that the block had no room for.
+    leaves_deltas: bool,
     header: Header,
     /// The block's position in the ring.
     at: u64,
@@ -187,6 +189,7 @@ impl<D: Disk> Store<D> {
         let taken = self
             .catalog
             .take_deltas(&mut block, self.delta_bytes_max(&content));
+        let leaves_deltas = self.catalog.is_dirty();
         for (topic, segment) in content.named.iter().copied() {
             entry::push(&mut block, &Entry::Segment { topic, segment });
         }
@@ -224,6 +227,7 @@ impl<D: Disk> Store<D> {
             content,
             ops_ahead,
             taken,
+            leaves_deltas,
             header,
             at,
             block_step,
@@ -375,6 +379,7 @@ impl<D: Disk> Store<D> {
             content,
             ops_ahead: _,
             taken,
+            leaves_deltas,
             header,
             at,
             block_step,
@@ -418,7 +423,8 @@ impl<D: Disk> Store<D> {
             }
         }
         self.catalog.deltas_committed(&taken);
-        self.deltas_due = None;
+        // What found no room has waited already; what came since waits for its own time.
+        self.deltas_due = leaves_deltas.then_some(Duration::ZERO);
         let mut ticket = content.unit.as_ref().map(|unit| unit.ticket);
         while let Some(said) = self.queue.pop_said() {
             ticket = Some(said);

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use crate::disk::Disk;
 use crate::ids::Seq;
-use crate::limits::SEGMENT_FILES_MAX;
-use crate::segment::{BLOCK_HEADER_BYTES, BlockHeader, FILE_HEADER_BYTES, SegmentKey};
+use crate::limits::{SEGMENT_BLOCK_BYTES, SEGMENT_FILES_MAX};
+use crate::segment::{
+    BLOCK_HEADER_BYTES, BLOCK_MAGIC_BYTES, BlockHeader, FILE_HEADER_BYTES, SegmentKey,
+};
 
 /// Where a block of a segment is.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +133,41 @@ impl<F> OpenSegment<F> {
                 self.indexed = header.end(offset);
                 return Ok(Some(BlockAt { offset, header }));
             }
+        }
+        // After the last block there are less than a page of zeros.
+        let from = crate::block::pages(self.indexed);
+        if from + BLOCK_HEADER_BYTES as u64 > end {
+            return Ok(None);
+        }
+        let found = self.search(disk, end)?;
+        match found {
+            Some(BlockAt { offset, header }) => {
+                self.blocks.push((header.first, offset));
+                self.indexed = header.end(offset);
+            }
+            None => self.indexed = end,
+        }
+        Ok(found)
+    }
+
+    /// The next whole header behind a damaged place.
+    fn search<D: Disk<File = F>>(&self, disk: &D, end: u64) -> io::Result<Option<BlockAt>> {
+        let mut chunk = vec![0; SEGMENT_BLOCK_BYTES];
+        let mut at = self.indexed;
+        while at + BLOCK_HEADER_BYTES as u64 <= end {
+            let len = (end - at).min(SEGMENT_BLOCK_BYTES as u64) as usize;
+            let bytes = chunk.get_mut(..len).unwrap_or_default();
+            disk.read_at(&self.file, at, bytes)?;
+            for (index, magic) in bytes.windows(BLOCK_MAGIC_BYTES.len()).enumerate() {
+                if magic != BLOCK_MAGIC_BYTES {
+                    continue;
+                }
+                let offset = at + index as u64;
+                if let Some(header) = read_header(disk, &self.file, self.key, offset, end)? {
+                    return Ok(Some(BlockAt { offset, header }));
+                }
+            }
+            at += (len + 1 - BLOCK_MAGIC_BYTES.len()) as u64;
         }
         Ok(None)
     }

@@ -70,6 +70,13 @@ impl Queue {
         unit.ticket
     }
 
+    /// Adds a change that belongs to the one before it: a crash leaves both or neither.
+    pub(crate) fn push_op_along(&mut self, entry: &Entry<'_>) -> Ticket {
+        let unit = self.unit(|_| true);
+        entry::push(&mut unit.ops, entry);
+        unit.ticket
+    }
+
     /// Adds a batch of encoded records, whose times count from `wall_ns`.
     pub(crate) fn push_records(
         &mut self,

@@ -17,6 +17,26 @@ impl RangeSet {
         self.ranges.iter().map(|(first, end)| (*first, *end))
     }
 
+    /// Ranges, not sequences.
+    pub(crate) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Takes out the first `count` ranges.
+    pub(crate) fn split_first(&mut self, count: usize) -> RangeSet {
+        let rest = match self.ranges.keys().nth(count).copied() {
+            Some(first_left) => self.ranges.split_off(&first_left),
+            None => BTreeMap::new(),
+        };
+        RangeSet {
+            ranges: std::mem::replace(&mut self.ranges, rest),
+        }
+    }
+
     /// One past the range that contains `seq`.
     pub(crate) fn end_of_range_at(&self, seq: Seq) -> Option<Seq> {
         let (_, end) = self.ranges.range(..=seq).next_back()?;

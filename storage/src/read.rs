@@ -298,11 +298,13 @@ impl<D: Disk> Store<D> {
                 let file = self.files.file(key).map_err(failed)?;
                 let mut stored = vec![0; at.header.stored_bytes as usize];
                 let from = at.offset + BLOCK_HEADER_BYTES as u64;
-                self.disk
-                    .read_at(&file, from, &mut stored)
-                    .map_err(failed)?;
+                let read = match self.disk.read_at(&file, from, &mut stored) {
+                    Err(error) if !is_damage(&error) => return Err(failed(error)),
+                    other => other,
+                };
                 let raw_max = self.options.segment_raw_bytes_max();
-                let Some(raw) = at.header.unpack(&stored, &key, at.offset, raw_max) else {
+                let unpack = || at.header.unpack(&stored, &key, at.offset, raw_max);
+                let Some(raw) = read.ok().and_then(|()| unpack()) else {
                     log::error!(
                         "{}: block at {} is damaged",
                         image.file_name(topic),

@@ -15,7 +15,7 @@
 //!
 //! Then blocks, one after the other; after a sync the next one starts on a fresh page, so that no page with durable
 //! bytes is written again. Whoever walks them looks for a header where the last block ended and else at the next
-//! page: a checksum that knows its offset cannot match by chance.
+//! page: a checksum that knows its offset cannot match by chance. Behind a damaged header it searches for the next one.
 //!
 //! | at | bytes | field |
 //! |---|---|---|
@@ -39,7 +39,9 @@ pub(crate) const FILE_HEADER_BYTES: usize = 128;
 pub(crate) const BLOCK_HEADER_BYTES: usize = 64;
 
 const FILE_MAGIC: u32 = u32::from_le_bytes(*b"NES1");
-const BLOCK_MAGIC: u32 = u32::from_le_bytes(*b"NEC1");
+/// The first bytes of a block, by which one is looked for behind a damaged place.
+pub(crate) const BLOCK_MAGIC_BYTES: [u8; 4] = *b"NEC1";
+const BLOCK_MAGIC: u32 = u32::from_le_bytes(BLOCK_MAGIC_BYTES);
 const METHOD_STORED: u8 = 0;
 const METHOD_SNAPPY: u8 = 1;
 

@@ -149,7 +149,7 @@ impl<D: Disk> Store<D> {
             ticket = self.queue.push_op(&created);
         }
         if is_first && !paused {
-            ticket = ticket.max(self.distribute(number, false, None));
+            ticket = ticket.max(self.distribute_with(number, false, None, lasting));
         }
         Ok((channel, ticket))
     }
@@ -181,7 +181,7 @@ impl<D: Disk> Store<D> {
         let of = self.topic(topic)?;
         let (end, paused) = (of.distributed(), of.paused);
         if of.channels.is_empty() {
-            ticket = ticket.max(self.distribute(topic, paused, Some(end)));
+            ticket = ticket.max(self.distribute_with(topic, paused, Some(end), lasting));
         }
         self.checkpoint.release_after(ticket, topic, Vec::new());
         Ok(ticket)
@@ -469,19 +469,29 @@ impl<D: Disk> Store<D> {
         paused: bool,
         standing: Option<Seq>,
     ) -> Ticket {
-        let lasting = self
-            .catalog
-            .topics
-            .get(&topic)
-            .is_some_and(|topic| topic.memory.is_none());
-        self.change(
-            lasting,
-            &Entry::Distribute {
-                topic,
-                paused,
-                standing,
-            },
-        )
+        self.distribute_with(topic, paused, standing, false)
+    }
+
+    /// The same; `belongs`: it is half of a change whose other half was said just now.
+    fn distribute_with(
+        &mut self,
+        topic: TopicNo,
+        paused: bool,
+        standing: Option<Seq>,
+        belongs: bool,
+    ) -> Ticket {
+        let of = self.catalog.topics.get(&topic);
+        let lasting = of.is_some_and(|topic| topic.memory.is_none());
+        let entry = Entry::Distribute {
+            topic,
+            paused,
+            standing,
+        };
+        if belongs && lasting {
+            self.catalog.apply(&entry);
+            return self.queue.push_op_along(&entry);
+        }
+        self.change(lasting, &entry)
     }
 
     /// Finishes wait for a publish to ride with, but not for ever.
