@@ -16,7 +16,7 @@ use std::process::Command;
 use tests::daemon::workspace_dir;
 
 /// Every package of ours and what of ours it may depend on.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("protocol", &[]),
     ("storage", &[]),
     ("runtime", &[]),
@@ -52,6 +52,7 @@ const EDGES: [(&str, &[&str]); 10] = [
             "nsq-edge",
         ],
     ),
+    ("bench", &["protocol", "client", "tests"]),
 ];
 
 /// Crates with one home: nobody else names them.
