@@ -138,8 +138,16 @@ impl Ladder {
         label: &str,
     ) -> World<D> {
         self.recoveries.set(self.recoveries.get() + 1);
-        World::open(disk, &self.options, candidates, ids, self.recoveries.get())
-            .unwrap_or_else(|text| panic!("{label}: {text}"))
+        let world = World::open(disk, &self.options, candidates, ids, self.recoveries.get())
+            .unwrap_or_else(|text| panic!("{label}: {text}"));
+        // A power cut is no damage, and is not to be taken for it: that would cost clean-up and trust.
+        let missed = world.store.counters().damaged_records;
+        assert!(
+            !world.report.has_damage() && missed == 0,
+            "{label}: {:?}, {missed} records missed",
+            world.report
+        );
+        world
     }
 }
 

@@ -323,7 +323,13 @@ impl Run {
         let world = &mut self.world;
         match action {
             Publish { topic, sizes } if world.has_topic(TOPICS[*topic]) => {
-                world.publish(TOPICS[*topic], sizes)
+                let mut room = 20_000;
+                let sizes = sizes.iter().copied();
+                let fits = sizes.take_while(|size| {
+                    room -= *size as i64;
+                    room >= 0
+                });
+                world.publish(TOPICS[*topic], &fits.collect::<Vec<_>>())
             }
             Defer { topic, size } if world.has_topic(TOPICS[*topic]) => {
                 world.publish_deferred(TOPICS[*topic], &[*size], HOUR * 10)

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use storage::disk::Disk;
 use storage::{
-    ChannelNo, Cursor, MessageId, Options, Outcome, Seq, Stamp, Store, StoreError, Ticket, TopicNo,
-    run_job,
+    ChannelNo, Cursor, MessageId, Options, Outcome, RecoveryReport, Seq, Stamp, Store, StoreError,
+    Ticket, TopicNo, run_job,
 };
 
 use model::{Channel, Model, Op, Sent, Topic};
@@ -32,6 +32,8 @@ pub type Hook<D> = Rc<dyn Fn(&World<D>)>;
 pub struct World<D: Disk> {
     pub disk: Arc<D>,
     pub store: Store<D>,
+    /// What recovery found.
+    pub report: RecoveryReport,
     pub options: Options,
     pub now: Duration,
     pub hook: Option<Hook<D>>,
@@ -137,26 +139,26 @@ impl<D: Disk> World<D> {
         ids: &Ids,
         seed: u64,
     ) -> Verdict<World<D>> {
-        let (mut world, report) = World::open_unchecked(disk, options, ids, seed)?;
-        world
-            .adopt(candidates)
-            .map_err(|text| format!("{text}\nreport: {report}"))?;
+        let mut world = World::open_unchecked(disk, options, ids, seed)?;
+        let adopted = world.adopt(candidates);
+        adopted.map_err(|text| format!("{text}\nreport: {:?}", world.report))?;
         Ok(world)
     }
 
-    /// Opens a store whatever it holds; in words, what recovery found.
+    /// Opens a store whatever it holds.
     pub fn open_unchecked(
         disk: Arc<D>,
         options: &Options,
         ids: &Ids,
         seed: u64,
-    ) -> Verdict<(World<D>, String)> {
+    ) -> Verdict<World<D>> {
         let now = Duration::from_secs(20);
         let (store, report) = Store::open(disk.clone(), options.clone(), seed, stamp(now))
             .map_err(|error| format!("the store does not open: {error}"))?;
-        let world = World {
+        Ok(World {
             disk,
             store,
+            report,
             options: options.clone(),
             now,
             hook: None,
@@ -174,8 +176,7 @@ impl<D: Disk> World<D> {
             is_full: false,
             failures: 0,
             version: 0,
-        };
-        Ok((world, format!("{report:?}")))
+        })
     }
 
     /// What a restart at this moment may find.
