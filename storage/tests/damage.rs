@@ -197,3 +197,45 @@ fn a_full_disk_is_told_to_publishers_and_is_over_when_there_is_space() {
     world.now += Duration::from_secs(60);
     live_on(&mut world).unwrap();
 }
+
+#[test]
+fn a_full_ring_on_a_full_disk_opens_start_after_start_and_works_when_there_is_space() {
+    let mut world = after_the_script();
+    world.create_channel("views", "slow", true).unwrap();
+    world.settle().unwrap();
+    let free = world.disk.free_bytes().unwrap();
+    world.disk.set_capacity(u64::MAX - free);
+    let mut fullest = 0;
+    for start in 1..40 {
+        world.may_fail = true;
+        world.is_full = true;
+        // Publishes until they fail, and finishes, which may use what is left.
+        for turn in 0..20 {
+            world.publish("views", &[1500]).unwrap();
+            world.consume("views", "slow", 2).unwrap();
+            if turn % 3 == 0 {
+                world.finish("views", "slow", 1).unwrap();
+            }
+            world.now += Duration::from_secs(2);
+            for _ in 0..6 {
+                world.run_one().unwrap();
+            }
+        }
+        fullest = fullest.max(world.store.counters().ring_used_bytes);
+        let policy = match start % 3 {
+            0 => CrashPolicy::LoseAll,
+            1 => CrashPolicy::KeepAll,
+            _ => CrashPolicy::Subset(start),
+        };
+        let (candidates, ids) = (world.candidates(), world.ids.clone());
+        let disk = Arc::new(world.disk.crash(policy));
+        world = World::open(disk, &small_options(), &candidates, &ids, start)
+            .unwrap_or_else(|text| panic!("start {start}: {text}"));
+        assert!(!world.report.has_damage(), "{:?}", world.report);
+    }
+    assert!(fullest > small_options().ring_bytes / 4 * 3, "{fullest}");
+    world.disk.set_capacity(u64::MAX);
+    world.may_fail = false;
+    world.is_full = false;
+    live_on(&mut world).unwrap();
+}
