@@ -24,6 +24,7 @@ use crate::job::{Done, Job, Step, Target};
 use crate::limits::{
     CARRY_BYTES_MAX, PAGE_BYTES, RETRY_INTERVAL, RING_PARTS_CARRIED, RING_PARTS_TO_CHECKPOINT,
 };
+use crate::read::ReadError;
 use crate::state;
 use crate::store::{Running, Store};
 use crate::types::{CommitError, Outcome};
@@ -223,7 +224,15 @@ impl<D: Disk> Store<D> {
             return None;
         };
         let topic = moving.append.topic;
-        let Some(block) = self.ring_records(topic, &mut moving.next, moving.through, None) else {
+        let block = match self.ring_records(topic, &mut moving.next, moving.through, None) {
+            Ok(block) => block,
+            Err(error) => {
+                self.checkpoint.moving = Some(moving);
+                self.running = Some(Running::Move);
+                return Some(failing_job(&error));
+            }
+        };
+        let Some(block) = block else {
             if !moving.append.is_empty() {
                 moving.append.close(moving.through);
                 self.checkpoint.moved.push_back(moving.append);
@@ -278,7 +287,14 @@ impl<D: Disk> Store<D> {
         let bytes_max = self.options.ring_batch_bytes_max();
         while let Some((number, through)) = self.checkpoint.carries.pop_front() {
             let upto = Some(self.checkpoint.upto);
-            let block = self.ring_records(number, &mut Seq(0), through, upto);
+            let block = match self.ring_records(number, &mut Seq(0), through, upto) {
+                Ok(block) => block,
+                Err(error) => {
+                    self.checkpoint.synced = named;
+                    self.running = Some(Running::Move);
+                    return Some(failing_job(&error));
+                }
+            };
             taken.push((number, through));
             let Some(block) = block else { continue };
             bytes += block.raw.len() as u64;
@@ -395,6 +411,7 @@ impl<D: Disk> Store<D> {
                 self.catalog.drop_extents_before(upto);
                 self.checkpoint.phase = Phase::Idle;
                 self.counters.checkpoints += 1;
+                self.read_failures = 0;
                 self.release_segments();
             }
             (Running::State, Err((_, error))) if !self.checkpoint.synced.is_empty() => {
@@ -479,5 +496,13 @@ impl<D: Disk> Store<D> {
             through,
             result: Err(CommitError(text)),
         })
+    }
+}
+
+/// A slice that cannot be made: what a job that fails does is done.
+fn failing_job<D: Disk>(error: &ReadError) -> Job<D> {
+    let error = error.to_string();
+    Job {
+        steps: vec![Step::Fail { error }],
     }
 }

@@ -321,8 +321,18 @@ impl<D: Disk> Store<D> {
             .map(|topic| topic.end)
             .unwrap_or_default();
         let (mut next, mut created) = (Seq(0), 0);
-        while let Some(block) = self.ring_records(topic, &mut next, end, None) {
-            self.append_block(append, block.range, &block.raw, steps, &mut created);
+        loop {
+            match self.ring_records(topic, &mut next, end, None) {
+                Ok(Some(block)) => {
+                    self.append_block(append, block.range, &block.raw, steps, &mut created);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    let error = error.to_string();
+                    steps.push(Step::Fail { error });
+                    return;
+                }
+            }
         }
         let mut through = end;
         for run in &unit.runs {

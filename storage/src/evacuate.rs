@@ -7,7 +7,8 @@ use crate::cache::BlockKey;
 use crate::disk::Disk;
 use crate::entry::{self, Entry, RunBuilder};
 use crate::ids::{BlockNo, Seq, TopicNo};
-use crate::limits::SEGMENT_BLOCK_BYTES;
+use crate::limits::{READ_FAILURES_MAX, SEGMENT_BLOCK_BYTES};
+use crate::read::ReadError;
 use crate::store::Store;
 use crate::topic::Extent;
 
@@ -20,17 +21,22 @@ pub(crate) struct RawBlock {
 impl<D: Disk> Store<D> {
     /// The records of a topic from `next` to below `through` that some channel needs, up to one block; `next`
     /// moves behind them. With `before`, only those in older blocks.
+    ///
+    /// # Errors
+    /// The medium cannot be read, for the first few times: then nothing may be left behind yet.
     pub(crate) fn ring_records(
         &mut self,
         number: TopicNo,
         next: &mut Seq,
         through: Seq,
         before: Option<BlockNo>,
-    ) -> Option<RawBlock> {
+    ) -> Result<Option<RawBlock>, ReadError> {
         let (mut raw, mut builder) = (Vec::new(), RunBuilder::default());
         let mut range: Option<(Seq, Seq)> = None;
         'extents: while *next < through {
-            let topic = self.catalog.topics.get(&number)?;
+            let Some(topic) = self.catalog.topics.get(&number) else {
+                return Ok(None);
+            };
             let Some(extent) = topic.extent_at(*next).copied() else {
                 break;
             };
@@ -42,7 +48,7 @@ impl<D: Disk> Store<D> {
                     .catalog
                     .is_any_needed(topic, extent.first, extent.end());
             let bytes = if is_wanted {
-                self.ring_block(&extent)
+                self.ring_block(&extent)?
             } else {
                 None
             };
@@ -55,7 +61,9 @@ impl<D: Disk> Store<D> {
                 *next = extent.end();
                 continue;
             };
-            let topic = self.catalog.topics.get(&number)?;
+            let Some(topic) = self.catalog.topics.get(&number) else {
+                return Ok(None);
+            };
             for record in run
                 .located()
                 .filter(|record| (*next..extent.end()).contains(&record.seq))
@@ -74,25 +82,33 @@ impl<D: Disk> Store<D> {
             *next = extent.end();
         }
         builder.finish(number, &mut raw);
-        range.map(|range| RawBlock { range, raw })
+        Ok(range.map(|range| RawBlock { range, raw }))
     }
 
-    /// A ring block through the cache; damage is said once and is no obstacle.
-    fn ring_block(&mut self, extent: &Extent) -> Option<Rc<Vec<u8>>> {
+    /// A ring block through the cache; damage is said once and is no obstacle. A medium that fails is asked again by
+    /// the checkpoints that follow, and then it is damage, too: the ring must not stand still for one bad page.
+    fn ring_block(&mut self, extent: &Extent) -> Result<Option<Rc<Vec<u8>>>, ReadError> {
         let key = BlockKey::Ring(extent.block.number);
         if let Some(bytes) = self.cache.get(&key) {
-            return Some(bytes);
+            return Ok(Some(bytes));
         }
-        match self.read_ring_block(extent) {
-            Ok(bytes) => {
-                let bytes = Rc::new(bytes.filter(|bytes| bytes.len() > HEADER_BYTES)?);
-                self.cache.insert(key, Rc::clone(&bytes));
-                Some(bytes)
+        let bytes = match self.read_ring_block(extent) {
+            Ok(bytes) => bytes,
+            Err(error) if self.read_failures < READ_FAILURES_MAX => {
+                self.read_failures += 1;
+                return Err(error);
             }
             Err(error) => {
                 log::error!("{error}; the checkpoint leaves its records behind");
                 None
             }
+        };
+        let bytes = bytes
+            .filter(|bytes| bytes.len() > HEADER_BYTES)
+            .map(Rc::new);
+        if let Some(bytes) = &bytes {
+            self.cache.insert(key, Rc::clone(bytes));
         }
+        Ok(bytes)
     }
 }

@@ -53,6 +53,10 @@ pub const FINISH_DELAY_MAX: Duration = Duration::from_secs(1);
 /// After a failed write the medium is tried again this often; publishers get an error meanwhile.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Reads of the ring that may fail before the records there are left behind as damage. A medium that is asked again
+/// a second later often answers; one that does not must not hold the ring for ever.
+pub const READ_FAILURES_MAX: u32 = 8;
+
 /// An epoch's room above the highest one seen when ring or state were lost: ids of epochs that nobody can see
 /// any more must not be given again.
 pub const EPOCHS_SKIPPED_AFTER_LOSS: u32 = 1 << 12;

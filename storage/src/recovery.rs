@@ -317,6 +317,7 @@ impl<D: Disk> Store<D> {
             has_spare: false,
             counters: Counters::default(),
             trouble: None,
+            read_failures: 0,
             retry_at: std::time::Duration::ZERO,
             gather_until: std::time::Duration::ZERO,
             job_started: std::time::Duration::ZERO,

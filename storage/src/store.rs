@@ -64,6 +64,8 @@ pub struct Store<D: Disk> {
     pub(crate) counters: Counters,
     /// What the last write said, if it failed.
     pub(crate) trouble: Option<String>,
+    /// Reads of the ring that failed since the last checkpoint was completed.
+    pub(crate) read_failures: u32,
     /// Writes are not tried before.
     pub(crate) retry_at: Duration,
     /// A commit gathers until then.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::disk::{CrashPolicy, Disk, FaultyDisk, SEGMENTS_DIR};
+use storage::disk::{CrashPolicy, Disk, Fault, FaultyDisk, SEGMENTS_DIR};
 use storage::{ChannelNo, Cursor, Options, Seq, Stamp, Store, TopicNo, run_job};
 
 fn options() -> Options {
@@ -221,4 +221,71 @@ fn a_first_channel_and_its_topics_flow_to_it_are_said_together() {
             assert_eq!(info.undistributed + channels, 1, "{}", info.name);
         }
     }
+}
+
+/// Fills the ring, of which nothing is in the cache, past the point at which a checkpoint starts; reads then fail.
+fn fill_with_failing_reads(topics: &[&str], bytes: usize, flood: bool) {
+    let disk = Arc::new(FaultyDisk::new());
+    let uncached = Options {
+        cache_bytes: 0,
+        ..options()
+    };
+    let mut store = open(&disk, &uncached);
+    let mut now = Duration::from_secs(10);
+    let mut channels = Vec::new();
+    for name in topics {
+        let (topic, _) = store.create_topic(name, true).unwrap();
+        let (channel, _) = store.create_channel(topic, "uplink", true).unwrap();
+        channels.push((topic, channel, 0));
+    }
+    for round in 0..60 {
+        if round % 10 == 5 {
+            disk.inject(Fault::ReadError(1));
+        }
+        let batch = if flood && round % 10 == 5 { 4 } else { 1 };
+        for (topic, _, acknowledged) in &mut channels {
+            let bodies = vec![noise(round + 1, bytes); batch];
+            publish(&mut store, *topic, &bodies);
+            // Refused is not lost: the publisher knows.
+            let mut is_refused = false;
+            for _ in 0..40 {
+                now += Duration::from_millis(10);
+                while let Some(job) = store.poll_job(now) {
+                    let done = run_job(&*disk, job);
+                    let outcome = store.handle_done(now, done);
+                    is_refused |= outcome.is_some_and(|outcome| outcome.result.is_err());
+                }
+            }
+            *acknowledged += if is_refused { 0 } else { batch as u64 };
+        }
+    }
+    disk.inject(Fault::ReadError(u64::MAX / 2));
+    for (_, channel, acknowledged) in channels {
+        let info = store.channel_info(channel).unwrap();
+        assert_eq!(info.unfinished, acknowledged);
+        let mut cursor = Cursor::new(Seq(0));
+        let mut delivered = 0;
+        while store.next(channel, &mut cursor).unwrap().is_some() {
+            delivered += 1;
+        }
+        assert_eq!(
+            (delivered, store.counters().damaged_records),
+            (acknowledged, 0)
+        );
+    }
+}
+
+#[test]
+fn a_read_that_fails_once_costs_no_message_that_moves_to_a_segment() {
+    fill_with_failing_reads(&["clicks"], 6000, false);
+}
+
+#[test]
+fn a_read_that_fails_once_costs_no_message_that_is_carried() {
+    fill_with_failing_reads(&["clicks", "views", "sales", "taps"], 300, false);
+}
+
+#[test]
+fn a_read_that_fails_once_costs_no_message_that_a_flood_moves() {
+    fill_with_failing_reads(&["clicks"], 6000, true);
 }
