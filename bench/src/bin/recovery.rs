@@ -113,7 +113,7 @@ fn run(
     fill(&server, payload / CLICK_BYTES);
     server.wait_for_depth(payload / CLICK_BYTES);
     server.kill_9();
-    let fixed = occupied(&data, |name| ["ring", "state"].contains(&name)) as f64;
+    let fixed = occupied(&data, |name| name == "ring" || name.starts_with("state")) as f64;
     let fixed = program.is_ours().then_some(fixed);
     let all = occupied(&data, |_| true) as f64;
     let samples = (0..starts)
