@@ -132,11 +132,6 @@ impl Options {
         crate::block::pages(bytes)
     }
 
-    /// The most that a segment block unpacks to: one block's worth and a largest message.
-    pub(crate) fn segment_raw_bytes_max(&self) -> usize {
-        2 * limits::SEGMENT_BLOCK_BYTES + self.message_bytes_max as usize
-    }
-
     /// The largest batch that goes to the ring.
     pub(crate) fn ring_batch_bytes_max(&self) -> u64 {
         self.ring_bytes / limits::RING_PARTS_PER_BATCH

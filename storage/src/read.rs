@@ -302,8 +302,7 @@ impl<D: Disk> Store<D> {
                     Err(error) if !is_damage(&error) => return Err(failed(error)),
                     other => other,
                 };
-                let raw_max = self.options.segment_raw_bytes_max();
-                let unpack = || at.header.unpack(&stored, &key, at.offset, raw_max);
+                let unpack = || at.header.unpack(&stored, &key, at.offset);
                 let Some(raw) = read.ok().and_then(|()| unpack()) else {
                     log::error!(
                         "{}: block at {} is damaged",

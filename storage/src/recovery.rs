@@ -189,9 +189,7 @@ impl<D: Disk> Store<D> {
         let mut catalog = Catalog::from_image(&image);
         if is_state_lost {
             report.is_state_lost = true;
-            let raw_max = options.segment_raw_bytes_max();
-            salvage::import_segments(&disk, &mut catalog, raw_max)
-                .map_err(doing("scan segments"))?;
+            salvage::import_segments(&disk, &mut catalog).map_err(doing("scan segments"))?;
         }
         let mut epoch = chain.epoch.max(image.epoch) + 1;
         if report.has_damage() {
@@ -245,9 +243,7 @@ impl<D: Disk> Store<D> {
         let (header, image) = state.unzip();
         let image = image.unwrap_or_default();
         let mut catalog = Catalog::from_image(&image);
-        let raw_max = options.segment_raw_bytes_max();
-        let seen = salvage::import_segments(&disk, &mut catalog, raw_max)
-            .map_err(doing("scan segments"))?;
+        let seen = salvage::import_segments(&disk, &mut catalog).map_err(doing("scan segments"))?;
         let epoch = image.epoch.max(seen) + 1 + EPOCHS_SKIPPED_AFTER_LOSS;
         let through = header.map(|header| header.through).unwrap_or_default();
         // Far above every number that the lost ring can have had.

@@ -27,11 +27,7 @@ pub(crate) fn parse_file_name(name: &str) -> Option<(TopicNo, u32)> {
 
 /// Makes known every segment file that the catalogue does not name, or not to its end, and the topics whose
 /// segments they are; such a topic gives all it has to its first channel. The highest epoch that was seen.
-pub(crate) fn import_segments<D: Disk>(
-    disk: &Arc<D>,
-    catalog: &mut Catalog,
-    raw_bytes_max: usize,
-) -> io::Result<u32> {
+pub(crate) fn import_segments<D: Disk>(disk: &Arc<D>, catalog: &mut Catalog) -> io::Result<u32> {
     let mut epoch = 0;
     for name in disk.list(SEGMENTS_DIR)? {
         let Some((topic, number)) = parse_file_name(&name) else {
@@ -49,7 +45,7 @@ pub(crate) fn import_segments<D: Disk>(
             log::error!("{name}: the file's header is damaged; it is left as it is");
             continue;
         };
-        let Some((image, seen)) = walk(disk, file, key, bytes, raw_bytes_max)? else {
+        let Some((image, seen)) = walk(disk, file, key, bytes)? else {
             continue;
         };
         epoch = epoch.max(seen);
@@ -79,7 +75,6 @@ fn walk<D: Disk>(
     file: D::File,
     key: SegmentKey,
     bytes: u64,
-    raw_bytes_max: usize,
 ) -> io::Result<Option<(SegmentImage, u32)>> {
     let mut image = SegmentImage {
         store: key.store,
@@ -96,7 +91,7 @@ fn walk<D: Disk>(
     while let Some(at) = files.block_at(key, bytes, image.through)? {
         let mut stored = vec![0; at.header.stored_bytes as usize];
         disk.read_at(&file, at.offset + BLOCK_HEADER_BYTES as u64, &mut stored)?;
-        if let Some(raw) = at.header.unpack(&stored, &key, at.offset, raw_bytes_max) {
+        if let Some(raw) = at.header.unpack(&stored, &key, at.offset) {
             for (_, entry) in entry::entries(&raw) {
                 if let Entry::Run(run) = entry {
                     epoch = epoch.max(run.first_id.epoch());

@@ -45,6 +45,9 @@ const BLOCK_MAGIC: u32 = u32::from_le_bytes(BLOCK_MAGIC_BYTES);
 const METHOD_STORED: u8 = 0;
 const METHOD_SNAPPY: u8 = 1;
 
+/// A copy of at most 64 bytes takes two at least (snappy's format description).
+const SNAPPY_RATIO_MAX: usize = 32;
+
 /// Whose segment it is; seeds all checksums in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SegmentKey {
@@ -126,14 +129,8 @@ impl BlockHeader {
     }
 
     /// The runs in `stored`, the block's bytes after its header at `offset`; `None` if they are damaged.
-    /// `raw_bytes_max` bounds what is allocated.
-    pub(crate) fn unpack(
-        &self,
-        stored: &[u8],
-        key: &SegmentKey,
-        offset: u64,
-        raw_bytes_max: usize,
-    ) -> Option<Vec<u8>> {
+    /// What is allocated is bounded by what was read: options may have had other bounds when it was written.
+    pub(crate) fn unpack(&self, stored: &[u8], key: &SegmentKey, offset: u64) -> Option<Vec<u8>> {
         if checksum(&key.place(offset), stored) != self.stored_crc {
             return None;
         }
@@ -141,7 +138,7 @@ impl BlockHeader {
             METHOD_STORED => Some(stored.to_vec()),
             METHOD_SNAPPY => {
                 let raw = snap::raw::decompress_len(stored).ok()?;
-                if raw != self.raw_bytes as usize || raw > raw_bytes_max {
+                if raw != self.raw_bytes as usize || raw / SNAPPY_RATIO_MAX > stored.len() {
                     return None;
                 }
                 snap::raw::Decoder::new().decompress_vec(stored).ok()
@@ -205,7 +202,7 @@ mod tests {
             let head = BlockHeader::decode(&file[at as usize..], &key, at).unwrap();
             let from = at as usize + BLOCK_HEADER_BYTES;
             let stored = &file[from..from + head.stored_bytes as usize];
-            assert_eq!(head.unpack(stored, &key, at, 9000).unwrap(), *raw);
+            assert_eq!(head.unpack(stored, &key, at).unwrap(), *raw);
             at = head.end(at);
         }
         assert_eq!(at, file.len() as u64);

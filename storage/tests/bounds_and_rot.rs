@@ -289,3 +289,20 @@ fn a_read_that_fails_once_costs_no_message_that_is_carried() {
 fn a_read_that_fails_once_costs_no_message_that_a_flood_moves() {
     fill_with_failing_reads(&["clicks"], 6000, true);
 }
+
+#[test]
+fn a_message_larger_than_what_is_taken_since_is_still_delivered() {
+    let disk = Arc::new(FaultyDisk::new());
+    let taken = |message_bytes_max| Options {
+        message_bytes_max,
+        ..options()
+    };
+    let mut store = open(&disk, &taken(400_000));
+    let (topic, channel) = topic_with_channel(&mut store);
+    publish(&mut store, topic, &[vec![7; 300_000]]);
+    settle(&disk, &mut store);
+    let mut store = open(&Arc::new(disk.kill()), &taken(1000));
+    let mut cursor = Cursor::new(Seq(0));
+    let message = store.next(channel, &mut cursor).unwrap().unwrap();
+    assert_eq!(message.body, vec![7; 300_000]);
+}
