@@ -129,11 +129,13 @@ impl<D: Disk> Store<D> {
             self.is_blocked = true;
             return None;
         }
-        if is_flood {
+        let job = if is_flood {
             self.flood_job(now, content, reserve)
         } else {
             self.block_job(now, content, reserve)
-        }
+        };
+        self.is_blocked = job.is_none();
+        job
     }
 
     /// The most that a block of this content takes in the ring.
@@ -211,6 +213,8 @@ impl<D: Disk> Store<D> {
                 .sum(),
         };
         // Given for good: a block that fails may still be found after a crash.
+        // Taken now: an ephemeral topic gives ids while this block is on its way. Those of a block that fails are
+        // not given again.
         self.id_count += messages;
         header.seal(&mut block, self.ring_id);
         let mut steps = std::mem::take(&mut content.steps);

@@ -306,3 +306,24 @@ fn a_message_larger_than_what_is_taken_since_is_still_delivered() {
     let message = store.next(channel, &mut cursor).unwrap().unwrap();
     assert_eq!(message.body, vec![7; 300_000]);
 }
+
+#[test]
+fn an_ephemeral_message_has_no_id_of_one_whose_commit_is_under_way() {
+    let disk = Arc::new(FaultyDisk::new());
+    let mut store = open(&disk, &options());
+    let (topic, channel) = topic_with_channel(&mut store);
+    let (passing, _) = store.create_topic("passing#ephemeral", false).unwrap();
+    let (watch, _) = store.create_channel(passing, "watch", false).unwrap();
+    settle(&disk, &mut store);
+    publish(&mut store, topic, &[vec![1]]);
+    store.flush();
+    let job = store.poll_job(Duration::from_secs(1)).unwrap();
+    publish(&mut store, passing, &[vec![2]]);
+    let done = run_job(&*disk, job);
+    store.handle_done(Duration::from_secs(1), done).unwrap();
+    let mut first = |channel| {
+        let message = store.next(channel, &mut Cursor::new(Seq(0)));
+        message.unwrap().unwrap().id
+    };
+    assert_ne!(first(channel), first(watch));
+}
