@@ -33,13 +33,8 @@ pub enum StartError {
     #[error("a listening socket has no address: {0}")]
     Listener(io::Error),
     /// The data directory is in use by another broker, or not to be had.
-    #[error("data path {}: {error}", path.display())]
-    DataPath {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        error: storage::disk::LockError,
-    },
+    #[error("data path: {0}")]
+    DataPath(storage::disk::LockError),
     /// The store cannot be opened.
     #[error("store in {}: {error}", path.display())]
     Store {
@@ -184,7 +179,7 @@ impl Broker {
         }
         drained.request();
         driver.await;
-        log::info!("stopped");
+        log::info!("broker: all is on flash");
     }
 }
 
@@ -269,10 +264,7 @@ fn open_store(
     connections_max: usize,
 ) -> Result<(Arc<LinuxDisk>, Engine<LinuxDisk>), StartError> {
     let path = || options.data_path.clone();
-    let disk = LinuxDisk::open(&options.data_path).map_err(|error| StartError::DataPath {
-        path: path(),
-        error,
-    })?;
+    let disk = LinuxDisk::open(&options.data_path).map_err(StartError::DataPath)?;
     let disk = Arc::new(disk);
     let storage = storage_options(&options.storage);
     let settings = settings(options, connections_max);
@@ -287,15 +279,11 @@ fn open_store(
         })?;
     let store = options.data_path.display();
     if report.has_damage() {
-        log::error!("store {store}: damaged, something may be lost: {report:?}");
+        log::error!("store {store}: damaged, something may be lost: {report}");
     } else if report.is_fresh {
         log::info!("store {store}: new");
     } else {
-        log::info!(
-            "store {store}: {} blocks, {} bytes read",
-            report.blocks,
-            report.read_bytes
-        );
+        log::info!("store {store}: {report}");
     }
     Ok((disk, engine))
 }

@@ -46,9 +46,6 @@ pub(crate) async fn drive<D: Disk>(
         if let Some(done) = wait(&host, &mut worker, stopping_until, &stop).await {
             host.progress.done();
             let outcome = host.with_quietly(|engine| engine.handle_done(clock::now(), done));
-            if let Some(Err(error)) = outcome.as_ref().map(|outcome| &outcome.result) {
-                log::error!("a commit failed: {error}");
-            }
             host.outcome(outcome.as_ref());
         }
     }

@@ -314,7 +314,8 @@ async fn durable<D: Disk>(
 ) -> Result<(), Refusal> {
     let ticket = change.map_err(|error| refusal(&error))?;
     host.resolved(ticket).await.map_err(|reason| {
-        log::warn!("an HTTP request failed: {reason}");
+        // The store has said it, and repeats itself less often.
+        log::debug!("an HTTP request failed: {reason}");
         Refusal(503, "STORE_FAILED")
     })
 }

@@ -113,7 +113,11 @@ impl Config {
             data_path: self.data_path(environment),
             tcp_address: listen_address("broker.tcp_address", &own.tcp_address)?,
             http_address: listen_address("broker.http_address", &own.http_address)?,
-            broadcast_address: or_hostname(&own.broadcast_address, environment),
+            broadcast_address: or_hostname(
+                "broker.broadcast_address",
+                &own.broadcast_address,
+                environment,
+            )?,
             broadcast_tcp_port: Some(own.broadcast_tcp_port).filter(|port| *port != 0),
             broadcast_http_port: Some(own.broadcast_http_port).filter(|port| *port != 0),
             lookupd_tcp_addresses: lookupds.clone(),
@@ -243,7 +247,11 @@ impl Config {
         Ok(LookupdOptions {
             tcp_address: listen_address("lookupd.tcp_address", &own.tcp_address)?,
             http_address: listen_address("lookupd.http_address", &own.http_address)?,
-            broadcast_address: or_hostname(&own.broadcast_address, environment),
+            broadcast_address: or_hostname(
+                "lookupd.broadcast_address",
+                &own.broadcast_address,
+                environment,
+            )?,
             inactive_producer_timeout: span(
                 "lookupd.inactive_producer_timeout",
                 own.inactive_producer_timeout,
@@ -469,11 +477,18 @@ fn topic(key: &str, name: &str) -> Result<TopicName, ConfigError> {
     TopicName::new(name).map_err(|error| bad(key, quoted(name), error))
 }
 
-fn or_hostname(address: &str, environment: &Environment) -> String {
+/// A host without its port, as others will dial it.
+fn or_hostname(key: &str, address: &str, environment: &Environment) -> Result<String, ConfigError> {
+    const BOUND: &str = "must be a host's name or address, without port";
     if address.is_empty() {
-        environment.hostname.clone()
+        return Ok(environment.hostname.clone());
+    }
+    let is_host = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '"' | '\\');
+    // One colon is a port; an IPv6 address has more.
+    if address.chars().all(is_host) && address.matches(':').count() != 1 {
+        Ok(address.to_owned())
     } else {
-        address.to_owned()
+        Err(bad(key, quoted(address), BOUND))
     }
 }
 

@@ -62,6 +62,14 @@ fn a_value_of_the_wrong_kind_is_named_with_its_key() {
         "line 2: broker.broadcast_tcp_port = 70000: must be 0..=65535"
     );
     assert_eq!(
+        error("[broker]\nbroadcast_address = \"10.0.0.7:4150\""),
+        "broker.broadcast_address = \"10.0.0.7:4150\": must be a host's name or address, without port"
+    );
+    assert_eq!(
+        error("[lookupd]\nbroadcast_address = \" \""),
+        "lookupd.broadcast_address = \" \": must be a host's name or address, without port"
+    );
+    assert_eq!(
         error("[log]\nlevel = \"loud\""),
         "line 2: log.level = \"loud\": must be one of debug, info, warn, error, fatal"
     );

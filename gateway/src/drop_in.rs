@@ -33,7 +33,10 @@ pub(crate) fn main(program: Program, args: &[String]) -> ExitCode {
             exit::tell(&program.usage());
             ExitCode::SUCCESS
         }
-        Err(FlagsError::Config(error)) => exit::fatal(error),
+        Err(FlagsError::Config(error)) => {
+            exit::tell(&format!("{}: {error}\n", program.name()));
+            ExitCode::FAILURE
+        }
         Err(error @ FlagsError::NotYet { .. }) => {
             exit::usage(format_args!("{}: {error}", program.name()))
         }

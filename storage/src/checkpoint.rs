@@ -478,7 +478,7 @@ impl<D: Disk> Store<D> {
     }
 
     fn fail_publishers(&mut self, now: Duration, text: String) -> Option<Outcome> {
-        log::error!("the ring cannot be freed: {text}");
+        self.tell_trouble(now, "the ring cannot be freed", &text);
         self.checkpoint.retry_at = now + RETRY_INTERVAL;
         self.trouble = Some(text.clone());
         let reserve = self.ring.bytes / crate::limits::RING_PARTS_RESERVED;

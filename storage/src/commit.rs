@@ -476,8 +476,8 @@ impl<D: Disk> Store<D> {
             Some(unit) => unit.ops.extend(commit.ops_ahead),
             None => self.queue.keep_ops(Ticket(0), commit.ops_ahead),
         }
-        log::error!("a commit failed: {error}");
         let text = format!("cannot write: {error}");
+        self.tell_trouble(now, "a commit failed", &text);
         self.trouble = Some(text.clone());
         if is_checkpoint {
             return self.checkpoint_failed(now, text);

@@ -57,6 +57,9 @@ pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// a second later often answers; one that does not must not hold the ring for ever.
 pub const READ_FAILURES_MAX: u32 = 8;
 
+/// Trouble that stays is told again this often: the log may be on the same full disk or tired flash.
+pub const TROUBLE_TOLD_INTERVAL: Duration = Duration::from_secs(60);
+
 /// An epoch's room above the highest one seen when ring or state were lost: ids of epochs that nobody can see
 /// any more must not be given again.
 pub const EPOCHS_SKIPPED_AFTER_LOSS: u32 = 1 << 12;

@@ -15,6 +15,7 @@
 //! was read, is synced before the store is open. A crash on the way changes nothing of this.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -91,6 +92,22 @@ impl RecoveryReport {
     /// True if something is lost.
     pub fn has_damage(&self) -> bool {
         self.damaged_blocks > 0 || self.is_ring_lost || self.is_state_lost
+    }
+}
+
+/// The damage first, for an operator.
+impl fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_ring_lost {
+            f.write_str("the ring is lost; ")?;
+        }
+        if self.is_state_lost {
+            f.write_str("the state is lost; ")?;
+        }
+        if self.damaged_blocks > 0 {
+            write!(f, "{} blocks are broken; ", self.damaged_blocks)?;
+        }
+        write!(f, "{} blocks, {} bytes read", self.blocks, self.read_bytes)
     }
 }
 
@@ -314,6 +331,7 @@ impl<D: Disk> Store<D> {
             counters: Counters::default(),
             trouble: None,
             read_failures: 0,
+            trouble_told: None,
             retry_at: std::time::Duration::ZERO,
             gather_until: std::time::Duration::ZERO,
             job_started: std::time::Duration::ZERO,

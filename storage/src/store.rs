@@ -19,7 +19,7 @@ use crate::entry::Entry;
 use crate::files::SegmentFiles;
 use crate::ids::{ChannelNo, Seq, Ticket, TopicNo};
 use crate::job::{Done, Job};
-use crate::limits::{FINISH_DELAY_MAX, NAME_BYTES_MAX};
+use crate::limits::{FINISH_DELAY_MAX, NAME_BYTES_MAX, TROUBLE_TOLD_INTERVAL};
 use crate::options::{Options, OptionsError};
 use crate::queue::Queue;
 use crate::ring::Ring;
@@ -66,6 +66,8 @@ pub struct Store<D: Disk> {
     pub(crate) trouble: Option<String>,
     /// Reads of the ring that failed since the last checkpoint was completed.
     pub(crate) read_failures: u32,
+    /// What was last told of it, and when.
+    pub(crate) trouble_told: Option<(Duration, String)>,
     /// Writes are not tried before.
     pub(crate) retry_at: Duration,
     /// A commit gathers until then.
@@ -402,6 +404,20 @@ impl<D: Disk> Store<D> {
     /// True if nothing waits for the medium.
     pub fn is_idle(&self) -> bool {
         self.running.is_none() && self.queue.units.is_empty() && !self.catalog.is_dirty()
+    }
+
+    /// Says in the log what failed. The same trouble is an error at most once a minute: it is met
+    /// again with every publish.
+    pub(crate) fn tell_trouble(&mut self, now: Duration, what: &str, text: &str) {
+        let is_told = self.trouble_told.as_ref().is_some_and(|(at, told)| {
+            told == text && now.saturating_sub(*at) < TROUBLE_TOLD_INTERVAL
+        });
+        if is_told {
+            log::debug!("{what}: {text}");
+        } else {
+            log::error!("{what}: {text}");
+            self.trouble_told = Some((now, text.to_owned()));
+        }
     }
 
     /// What is wrong with the medium, as the last write found it.

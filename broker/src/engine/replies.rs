@@ -167,7 +167,8 @@ impl<D: Disk> Engine<D> {
             verb => CommandError::PublishFailed(verb, reason.into()),
         };
         if let Some(session) = self.sessions.get_mut(no) {
-            log::warn!("{}: {error}", session.peer);
+            // The store has said it, and repeats itself less often.
+            log::debug!("{}: {error}", session.peer);
             session.replies.clear();
             session.replies_waiting = 0;
             let mut framed = Vec::new();
