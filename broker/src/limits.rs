@@ -80,6 +80,9 @@ pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// are routes.
 pub const START_JOBS_MAX: u32 = 10_000;
 
+/// That no connection is free is told again this often.
+pub const FULL_TOLD_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Time for storage to become idle when the broker stops; after it the broker stops anyway, as
 /// after a power cut.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);

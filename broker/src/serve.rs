@@ -23,6 +23,7 @@ pub(crate) async fn listen<D: Disk>(
     stop: Stop,
 ) {
     let slots = Slots::new(connections_max);
+    let mut told_at = None;
     loop {
         let next = async {
             let slot = slots.acquire().await;
@@ -31,6 +32,14 @@ pub(crate) async fn listen<D: Disk>(
         let Either::Right((stream, slot)) = race(stop.requested(), next).await else {
             break;
         };
+        let now = clock::now();
+        let is_told = told_at.is_some_and(|at| now.saturating_sub(at) < limits::FULL_TOLD_INTERVAL);
+        if slots.taken() >= connections_max && !is_told {
+            told_at = Some(now);
+            log::warn!(
+                "TCP: {connections_max} connections, its share of broker.connections_max: the next waits until one ends"
+            );
+        }
         let host = Rc::clone(&host);
         spawn(async move {
             serve(&host, stream).await;

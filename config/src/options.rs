@@ -144,6 +144,8 @@ pub struct ForwarderOptions {
 /// One route: a local channel to a topic of the upstream brokers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteOptions {
+    /// What this machine is called in the statistics of the brokers that the route connects to.
+    pub hostname: String,
     /// The local topic.
     pub topic: TopicName,
     /// The channel that the route consumes from.

@@ -31,7 +31,7 @@ impl Config {
     /// A value is out of its bounds, by itself or beside another; the error names the key, the value
     /// and the bound.
     pub fn resolve(&self, environment: &Environment) -> Result<Options, ConfigError> {
-        let forwarder = self.forwarder()?;
+        let forwarder = self.forwarder(environment)?;
         let broker = self.broker(environment, &forwarder)?;
         let lookupd = self.lookupd(environment)?;
         let memory = MemoryEstimate::new(&broker, &lookupd, &forwarder);
@@ -270,13 +270,13 @@ impl Config {
         })
     }
 
-    fn forwarder(&self) -> Result<ForwarderOptions, ConfigError> {
+    fn forwarder(&self, environment: &Environment) -> Result<ForwarderOptions, ConfigError> {
         let own = &self.forwarder;
         count("forwarder.route", own.routes.len(), &limits::ROUTES)?;
         let mut routes: Vec<RouteOptions> = Vec::with_capacity(own.routes.len());
         for (index, route) in own.routes.iter().enumerate() {
             let at = format!("forwarder.route[{index}]");
-            let route = resolve_route(&at, route)?;
+            let route = resolve_route(&at, route, environment)?;
             let taken =
                 |other: &RouteOptions| other.topic == route.topic && other.channel == route.channel;
             if routes.iter().any(taken) {
@@ -316,7 +316,11 @@ impl Config {
     }
 }
 
-fn resolve_route(at: &str, route: &Route) -> Result<RouteOptions, ConfigError> {
+fn resolve_route(
+    at: &str,
+    route: &Route,
+    environment: &Environment,
+) -> Result<RouteOptions, ConfigError> {
     let key = |name: &str| format!("{at}.{name}");
     let upstream_topic = if route.upstream_topic.is_empty() {
         &route.topic
@@ -354,6 +358,7 @@ fn resolve_route(at: &str, route: &Route) -> Result<RouteOptions, ConfigError> {
         &limits::BACKOFF_MS,
     )?;
     Ok(RouteOptions {
+        hostname: environment.hostname.clone(),
         topic: topic(&key("topic"), &route.topic)?,
         channel: ChannelName::new(&route.channel)
             .map_err(|error| bad(&key("channel"), quoted(&route.channel), error))?,

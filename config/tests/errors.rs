@@ -194,6 +194,7 @@ fn a_file_becomes_options() {
     assert_eq!(options.broker.storage.message_bytes_max, 65536);
     assert_eq!(options.broker.storage.batch_bytes_max, 5 << 20);
     assert_eq!(options.broker.initial_channels[0].topic.as_str(), "clicks");
+    assert_eq!(options.forwarder.routes[0].hostname, "site-7");
     assert_eq!(
         options.forwarder.routes[0].upstream_topic.as_str(),
         "clicks"

@@ -98,6 +98,7 @@ impl RouteCore {
             ..LinksOptions::default()
         };
         let source = ConnectionOptions {
+            hostname: options.hostname.clone(),
             subscription: Some((options.topic.clone(), options.channel.clone())),
             output_buffer_timeout: SOURCE_BUFFER_TIMEOUT,
             message_bytes_max,
@@ -105,6 +106,7 @@ impl RouteCore {
             ..ConnectionOptions::default()
         };
         let upstream = ConnectionOptions {
+            hostname: options.hostname.clone(),
             heartbeat: UPSTREAM_HEARTBEAT,
             answer_timeout: ANSWER_TIMEOUT,
             ..ConnectionOptions::default()
