@@ -364,21 +364,21 @@ impl<D: Disk> Store<D> {
         let [even, odd] = &self.state_files;
         let file = Target::Open(if generation % 2 == 0 { even } else { odd }.clone());
         self.running = Some(Running::State);
-        let steps = if bytes.len() as u64 > self.state_bytes {
-            let (got, max) = (bytes.len(), self.state_bytes);
-            vec![Step::Fail {
-                error: format!("a state of {got} bytes: at most {max}"),
-            }]
-        } else {
-            vec![
-                Step::Write {
-                    file: file.clone(),
-                    offset: 0,
-                    bytes,
-                },
-                Step::Sync { file },
-            ]
-        };
+        let (got, expected) = (bytes.len() as u64, self.options.state_bytes());
+        if got > expected {
+            // It costs metadata, which is better than a ring that cannot be freed.
+            log::warn!(
+                "the state has {got} bytes, more than the {expected} that its file was made for"
+            );
+        }
+        let steps = vec![
+            Step::Write {
+                file: file.clone(),
+                offset: 0,
+                bytes,
+            },
+            Step::Sync { file },
+        ];
         Job { steps }
     }
 

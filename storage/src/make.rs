@@ -153,26 +153,23 @@ pub(crate) fn read_ring<D: Disk>(
 /// The two state files.
 pub(crate) struct States<F> {
     pub(crate) files: [F; 2],
-    pub(crate) bytes: u64,
 }
 
 /// Opens the state files, makes one that is missing and lengthens those that larger limits have outgrown.
 pub(crate) fn open_states<D: Disk>(disk: &D, options: &Options) -> io::Result<States<D::File>> {
     let wanted = options.state_bytes();
-    let mut bytes = u64::MAX;
-    let mut open = |name: &str| {
+    let open = |name: &str| {
         let file = match disk.open(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(name, wanted),
             opened => opened,
         }?;
         let len = disk.len(&file)?;
         write_zeros(disk, &file, len, wanted)?;
-        bytes = bytes.min(len.max(wanted));
         Ok::<_, io::Error>(file)
     };
     let [even, odd] = state::FILE_NAMES;
     let files = [open(even)?, open(odd)?];
-    Ok(States { files, bytes })
+    Ok(States { files })
 }
 
 impl<F> States<F> {
@@ -186,8 +183,9 @@ impl<F> States<F> {
         for file in &self.files {
             let mut head = [0; state::HEADER_BYTES];
             disk.read_at(file, 0, &mut head)?;
+            let room = disk.len(file)?.saturating_sub(state::HEADER_BYTES as u64);
             let header = state::Header::decode(&head, store_id)
-                .filter(|header| u64::from(header.payload_bytes) <= self.bytes);
+                .filter(|header| u64::from(header.payload_bytes) <= room);
             let Some(header) = header else { continue };
             let mut payload = vec![0; header.payload_bytes as usize];
             disk.read_at(file, state::HEADER_BYTES as u64, &mut payload)?;

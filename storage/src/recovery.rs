@@ -320,7 +320,6 @@ impl<D: Disk> Store<D> {
             ring,
             state_files: states.files,
             state_generation: 0,
-            state_bytes: states.bytes,
             catalog,
             queue: Queue::new(options.ring_batch_bytes_max(), ops_bytes_max),
             cache: Cache::new(options.cache_bytes as usize),

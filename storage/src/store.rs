@@ -49,8 +49,6 @@ pub struct Store<D: Disk> {
     pub(crate) ring: Ring<D::File>,
     pub(crate) state_files: [D::File; 2],
     pub(crate) state_generation: u64,
-    /// Bytes that a state file has room for.
-    pub(crate) state_bytes: u64,
     pub(crate) catalog: Catalog,
     pub(crate) queue: Queue,
     pub(crate) cache: Cache,

@@ -327,3 +327,38 @@ fn an_ephemeral_message_has_no_id_of_one_whose_commit_is_under_way() {
     };
     assert_ne!(first(channel), first(watch));
 }
+
+#[test]
+fn a_state_that_outgrows_its_file_frees_the_ring_all_the_same_and_is_read_back() {
+    let disk = Arc::new(FaultyDisk::new());
+    let options = Options {
+        topics_max: 1,
+        channels_max: 1,
+        outstanding_max: 1,
+        ..options()
+    };
+    let mut store = open(&disk, &options);
+    let (topic, channel) = topic_with_channel(&mut store);
+    let mut count = 0;
+    // Every second record is finished: each leaves a range in the state, which holds more than its file was made for.
+    while count < 160_000 {
+        publish(&mut store, topic, &vec![vec![7; 8]; 100]);
+        settle(&disk, &mut store);
+        for seq in (count..count + 100).step_by(2) {
+            store.finish(channel, Seq(seq));
+        }
+        count += 100;
+    }
+    store.flush();
+    settle(&disk, &mut store);
+    assert!(store.health().is_ok(), "{:?}", store.health());
+    let lengths = ["state-a", "state-b"].map(|name| disk.len(&disk.open(name).unwrap()).unwrap());
+    let made_for = options.state_bytes();
+    assert!(
+        lengths.iter().all(|len| *len > made_for),
+        "{lengths:?} {made_for}"
+    );
+    let after = Arc::new(disk.crash(CrashPolicy::LoseAll));
+    let store = open(&after, &options);
+    assert_eq!(store.channel_info(channel).unwrap().unfinished, count / 2);
+}
