@@ -137,3 +137,59 @@ impl Topic {
         self.end = self.end.max(image.through);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::BlockNo;
+
+    fn run(first: u64, end: u64, block: u64) -> Extent {
+        Extent {
+            first: Seq(first),
+            count: (end - first) as u32,
+            block: Place {
+                number: BlockNo(block),
+                offset: 0,
+            },
+            run_at: 96,
+            run_bytes: 100,
+        }
+    }
+
+    #[test]
+    fn of_a_run_that_overlaps_older_copies_the_rest_counts() {
+        let mut topic = Topic {
+            name: Name::new(),
+            paused: false,
+            standing: None,
+            end: Seq(0),
+            next_segment: 0,
+            segments: VecDeque::new(),
+            extents: VecDeque::new(),
+            memory: None,
+            channels: Vec::new(),
+        };
+        let places = |topic: &Topic| {
+            let extents = topic.extents.iter();
+            let places = extents.map(|e| (e.first.0, e.end().0, e.block.number.0));
+            places.collect::<Vec<_>>()
+        };
+        topic.place(run(26, 30, 45));
+        topic.place(run(31, 32, 42));
+        // A second checkpoint carried what the first had, and one record more.
+        topic.place(run(26, 31, 47));
+        assert_eq!(places(&topic), [(26, 30, 45), (30, 31, 47), (31, 32, 42)]);
+        topic.place(run(20, 34, 50));
+        let around = [
+            (20, 26, 50),
+            (26, 30, 45),
+            (30, 31, 47),
+            (31, 32, 42),
+            (32, 34, 50),
+        ];
+        assert_eq!(places(&topic), around);
+        assert_eq!(topic.end, Seq(34));
+        topic.place(run(21, 33, 51));
+        assert_eq!(places(&topic), around);
+    }
+}

@@ -1,7 +1,7 @@
 //! Random actions on a store and on the naive model of one, with clean restarts, power cuts, kills, failing
 //! writes and syncs, syncs that lie, and a full disk.
 //!
-//! `PROPTEST_CASES=n` tries more.
+//! `PROPTEST_CASES=n` tries more, `PROPTEST_RNG_SEED=n` others.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
 use storage::disk::{CrashPolicy, Disk, Fault, FaultyDisk};
 use world::model::Model;
@@ -430,12 +430,25 @@ fn run(actions: &[Action]) -> Verdict<()> {
     run.restart(run.world.disk.crash(CrashPolicy::LoseAll), None)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/model.regressions"))),
+/// The same cases each time, so that a failure is the change's that made it; `PROPTEST_RNG_SEED=n` takes others.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let rng_seed = match default.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(0x5EED),
+        fixed => fixed,
+    };
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            "tests/model.regressions",
+        ))),
         max_shrink_iters: 400,
-        ..ProptestConfig::default()
-    })]
+        rng_seed,
+        ..default
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
 
     #[test]
     fn a_store_holds_what_the_model_holds(actions in prop::collection::vec(action(), 1..80)) {

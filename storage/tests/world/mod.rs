@@ -412,7 +412,13 @@ impl<D: Disk> World<D> {
             self.pending.push_back((ticket, ops));
             return Ok(());
         }
-        // Nothing of it lasts, or nothing of it is new.
+        // Nothing of it lasts, or nothing of it is new; its topic may be on the way to the medium, though.
+        let mut topics = ops.iter().filter_map(Op::topic);
+        let is_on_the_way = topics.any(|topic| !self.base.topics.contains_key(topic));
+        if let Some((_, last)) = self.pending.back_mut().filter(|_| is_on_the_way) {
+            last.extend(ops);
+            return Ok(());
+        }
         for op in &ops {
             self.base.apply(op);
             if matches!(op, Op::Publish { .. }) {
@@ -452,6 +458,7 @@ impl<D: Disk> World<D> {
             .store
             .channel_info(number)
             .map_or(Seq(0), |info| info.floor);
+        let live = self.live();
         let key = (topic.to_owned(), channel.to_owned());
         let consumer = self.consumers.entry(key).or_default();
         let mut cursor = consumer.cursor.take().unwrap_or_else(|| Cursor::new(floor));
@@ -471,7 +478,7 @@ impl<D: Disk> World<D> {
                 body: message.body.to_vec(),
             });
         }
-        let Some((of, state)) = self.base.get(topic, channel) else {
+        let Some((of, state)) = live.get(topic, channel) else {
             return if taken.is_empty() {
                 Ok(0)
             } else {
@@ -676,14 +683,20 @@ impl<D: Disk> World<D> {
         self.adopt(&candidates)
     }
 
-    /// Checks that nothing acknowledged is missing while requests are pending.
-    pub fn check_without_settling(&mut self) -> Verdict<()> {
-        let (seen, now) = (self.observe()?, self.now);
+    /// What consumers may see: changes count at once, publishes when they are durable.
+    fn live(&self) -> Model {
         let mut live = self.base.clone();
         for (_, ops) in &self.pending {
             let changes = ops.iter().filter(|op| !matches!(op, Op::Publish { .. }));
             changes.for_each(|op| live.apply(op));
         }
+        live
+    }
+
+    /// Checks that nothing acknowledged is missing while requests are pending.
+    pub fn check_without_settling(&mut self) -> Verdict<()> {
+        let (seen, now) = (self.observe()?, self.now);
+        let live = self.live();
         fit(&live, &seen, now).map(drop)
     }
 

@@ -94,6 +94,24 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The topic that has to be there for it.
+    pub fn topic(&self) -> Option<&str> {
+        match self {
+            Op::CreateTopic { .. } => None,
+            Op::DeleteTopic { topic }
+            | Op::PauseTopic { topic, .. }
+            | Op::Stand { topic, .. }
+            | Op::Skip { topic, .. }
+            | Op::CreateChannel { topic, .. }
+            | Op::DeleteChannel { topic, .. }
+            | Op::PauseChannel { topic, .. }
+            | Op::EmptyChannel { topic, .. }
+            | Op::Publish { topic, .. } => Some(topic),
+        }
+    }
+}
+
 impl Topic {
     pub fn distributed(&self) -> usize {
         self.standing.unwrap_or(self.messages.len())
