@@ -211,6 +211,10 @@ fn table(report: &mut Report, workload: &Workload, samples: &Samples) {
         };
         // In each round all ran under about the same load: the median of the rounds' ratios, not the ratio of medians.
         let to = |program: usize| {
+            // Beside almost nothing (the bytes of a program that writes none) everything is infinite.
+            if of(program) < 0.01 {
+                return "-".into();
+            }
             let pairs = samples[0].iter().zip(&samples[program]);
             let ratios: Vec<f64> = pairs.map(|(a, b)| what(a) / what(b)).collect();
             ratio(median(&ratios), 1.0)
