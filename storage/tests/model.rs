@@ -78,6 +78,11 @@ enum Action {
         channel: usize,
         nths: Vec<usize>,
     },
+    /// While a job runs.
+    FinishMeanwhile {
+        topic: usize,
+        channel: usize,
+    },
     FinishAll {
         topic: usize,
         channel: usize,
@@ -174,6 +179,7 @@ fn action() -> impl Strategy<Value = Action> {
             Finish { topic, channel, nths }
         }),
         5 => both().prop_map(|(topic, channel)| FinishAll { topic, channel }),
+        4 => both().prop_map(|(topic, channel)| FinishMeanwhile { topic, channel }),
         3 => (both(), 0usize..20, any::<bool>()).prop_map(|((topic, channel), nth, delay)| {
             Requeue { topic, channel, nth, delay }
         }),
@@ -228,6 +234,7 @@ impl Run {
             | Consume { .. }
             | Finish { .. }
             | FinishAll { .. }
+            | FinishMeanwhile { .. }
             | Requeue { .. } => self.exchange(action),
             RunOne => self.world.run_one().map(drop),
             Pass { millis } => {
@@ -360,6 +367,15 @@ impl Run {
                 for nth in nths {
                     world.finish(TOPICS[*topic], CHANNELS[*channel], *nth)?;
                 }
+                Ok(())
+            }
+            FinishMeanwhile { topic, channel } if world.has(TOPICS[*topic], CHANNELS[*channel]) => {
+                let (topic, channel) = (TOPICS[*topic], CHANNELS[*channel]);
+                world.consume(topic, channel, 100)?;
+                world.run_one_while(|world| {
+                    while world.finish(topic, channel, 0)? {}
+                    Ok(())
+                })?;
                 Ok(())
             }
             FinishAll { topic, channel } if world.has(TOPICS[*topic], CHANNELS[*channel]) => {

@@ -566,10 +566,19 @@ impl<D: Disk> World<D> {
 
     /// Runs one job if there is one.
     pub fn run_one(&mut self) -> Verdict<bool> {
+        self.run_one_while(|_| Ok(()))
+    }
+
+    /// Runs one job, and does something before its outcome is known.
+    pub fn run_one_while(
+        &mut self,
+        meanwhile: impl FnOnce(&mut World<D>) -> Verdict<()>,
+    ) -> Verdict<bool> {
         let Some(job) = self.store.poll_job(self.now) else {
             return Ok(false);
         };
         let done = run_job(&*self.disk, job);
+        meanwhile(self)?;
         if let Some(hook) = self.hook.clone() {
             hook(self);
         }

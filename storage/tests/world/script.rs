@@ -119,6 +119,30 @@ pub fn script<D: Disk>(world: &mut World<D>) -> Verdict<()> {
     world.settle()?;
     consume_all(world)?;
     world.settle()?;
+    // Changes that wait behind a batch which moves the records that they make needless.
+    world.create_topic("sweep", true)?;
+    world.create_channel("sweep", "all", true)?;
+    world.publish("sweep", &[100, 200])?;
+    world.settle()?;
+    world.publish("sweep", &[3000, 2000, 60, 3000])?;
+    world.empty_channel("sweep", "all")?;
+    world.settle()?;
+    // A segment's last finishes come while a block that does not say them is on its way.
+    world.publish("sweep", &[3000, 2000, 60, 3000])?;
+    world.settle()?;
+    world.consume("sweep", "all", 9)?;
+    world.publish("brief", &[50])?;
+    world.run_one_while(|world| {
+        while world.finish("sweep", "all", 0)? {}
+        Ok(())
+    })?;
+    while world.run_one()? {}
+    world.settle()?;
+    world.publish("sweep", &[100, 200])?;
+    world.settle()?;
+    world.publish("sweep", &[3000, 2000, 60, 3000])?;
+    world.delete_channel("sweep", "all")?;
+    world.settle()?;
     // Nothing is left but `count`'s backlog; now that goes too, and with it its segments.
     world.pause_channel("clicks", "count", false)?;
     drain(world, "clicks", "count")?;
