@@ -14,11 +14,18 @@ pub(crate) struct Topic {
     /// Its creation is durable when this is resolved.
     pub(crate) created: Ticket,
     pub(crate) channels: BTreeMap<ChannelName, ChannelNo>,
-    /// Messages and their bytes accepted since the broker started.
+    /// Messages and their bytes accepted since the broker started: those that were answered with `OK`.
     pub(crate) messages: u64,
     pub(crate) message_bytes: u64,
-    /// The last publish whose commit is not done.
-    pub(crate) publishing: Option<Ticket>,
+    /// Publishes whose commit is not done, oldest first.
+    publishing: Vec<Publishing>,
+}
+
+/// What was published under a ticket.
+struct Publishing {
+    ticket: Ticket,
+    messages: u64,
+    bytes: u64,
 }
 
 impl Topic {
@@ -29,8 +36,39 @@ impl Topic {
             channels: BTreeMap::new(),
             messages: 0,
             message_bytes: 0,
-            publishing: None,
+            publishing: Vec::new(),
         }
+    }
+
+    /// Notes a publish whose commit is not done.
+    pub(crate) fn note_publish(&mut self, ticket: Ticket, messages: u64, bytes: u64) {
+        match self
+            .publishing
+            .last_mut()
+            .filter(|last| last.ticket == ticket)
+        {
+            Some(last) => {
+                last.messages += messages;
+                last.bytes += bytes;
+            }
+            None => self.publishing.push(Publishing {
+                ticket,
+                messages,
+                bytes,
+            }),
+        }
+    }
+
+    /// The commits up to `through` are done: what is stored counts. True if no publish waits any more.
+    pub(crate) fn published(&mut self, through: Ticket, is_stored: bool) -> bool {
+        let done = self
+            .publishing
+            .partition_point(|publish| publish.ticket <= through);
+        for publish in self.publishing.drain(..done).filter(|_| is_stored) {
+            self.messages += publish.messages;
+            self.message_bytes += publish.bytes;
+        }
+        self.publishing.is_empty()
     }
 }
 

@@ -33,13 +33,16 @@ impl<D: Disk> Engine<D> {
         }
         let no = self.topic(topic)?;
         let ticket = self.store.publish(no, bodies, defer, stamp)?;
+        let is_resolved = self.is_resolved(ticket);
         if let Some(topic) = self.catalogue.topics.get_mut(&no) {
-            topic.messages += count;
-            topic.message_bytes += bytes as u64;
-            topic.publishing = Some(ticket);
-            self.catalogue.publishing.insert(no);
+            topic.note_publish(ticket, count, bytes as u64);
+            if is_resolved {
+                topic.published(ticket, true);
+            } else {
+                self.catalogue.publishing.insert(no);
+            }
         }
-        if self.is_resolved(ticket) {
+        if is_resolved {
             self.queue_topic(no);
         }
         Ok((no, ticket))
@@ -82,17 +85,10 @@ impl<D: Disk> Engine<D> {
     pub(super) fn resolve(&mut self, outcome: &Outcome, now: Duration) {
         self.resolved = self.resolved.max(outcome.through);
         for no in self.catalogue.publishing.clone() {
-            if let Some(topic) = self.catalogue.topics.get_mut(&no) {
-                if topic
-                    .publishing
-                    .is_some_and(|ticket| ticket > outcome.through)
-                {
-                    self.queue_topic(no);
-                    continue;
-                }
-                topic.publishing = None;
+            let topic = self.catalogue.topics.get_mut(&no);
+            if topic.is_none_or(|topic| topic.published(outcome.through, outcome.result.is_ok())) {
+                self.catalogue.publishing.remove(&no);
             }
-            self.catalogue.publishing.remove(&no);
             self.queue_topic(no);
         }
         let result = match &outcome.result {

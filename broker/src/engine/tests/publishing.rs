@@ -293,6 +293,8 @@ fn a_failed_commit_is_an_error_to_its_publishers_and_the_end_of_their_connection
     world.publish(again, "t", "after");
     world.advance(5 * SECOND);
     assert_eq!(world.got(again), [ok()]);
+    let stats = world.engine.topic_stats(None, None, false);
+    assert_eq!((stats[0].message_count, stats[0].message_bytes), (2, 11));
     assert!(world.engine.health().is_ok());
     assert_eq!(
         world.bodies(bystander).last().map(String::as_str),
