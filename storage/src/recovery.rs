@@ -221,6 +221,12 @@ impl<D: Disk> Store<D> {
             };
             report.blocks += 1;
             report.read_bytes += block.len() as u64;
+            if header.place.number > chain.synced_through {
+                // Perhaps its sync failed, and then the page cache has what the medium does not, as clean pages that
+                // no sync writes: written once more, they are dirty again, and the first block's sync covers them.
+                disk.write_at(&file, header.place.offset.into(), &block)
+                    .map_err(doing("write the ring"))?;
+            }
             replay_block(&mut catalog, header, &block, through);
         }
         report.read_bytes += identity.ring_bytes;

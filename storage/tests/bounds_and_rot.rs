@@ -362,3 +362,31 @@ fn a_state_that_outgrows_its_file_frees_the_ring_all_the_same_and_is_read_back()
     let store = open(&after, &options);
     assert_eq!(store.channel_info(channel).unwrap().unfinished, count / 2);
 }
+
+#[test]
+fn a_block_that_only_the_page_cache_has_is_written_again_before_anything_stands_on_it() {
+    let disk = Arc::new(FaultyDisk::new());
+    let mut store = open(&disk, &options());
+    // The commit that makes the topic fails to sync, and the process is killed before it tries again.
+    let (topic, channel) = topic_with_channel(&mut store);
+    disk.inject(Fault::SyncError {
+        nth: 1,
+        forget: false,
+    });
+    let job = store.poll_job(Duration::ZERO).unwrap();
+    let done = run_job(&*disk, job);
+    assert!(
+        store.handle_done(Duration::ZERO, done).is_none(),
+        "it is tried again"
+    );
+    drop(store);
+    let disk = Arc::new(disk.kill());
+    let mut store = open(&disk, &options());
+    assert_eq!(store.topics().count(), 1, "the page cache has the block");
+    publish(&mut store, topic, &[b"click".to_vec()]);
+    settle(&disk, &mut store);
+    let disk = Arc::new(disk.crash(CrashPolicy::LoseAll));
+    let mut store = open(&disk, &options());
+    let message = store.next(channel, &mut Cursor::new(Seq(0))).unwrap();
+    assert_eq!(message.map(|message| message.body), Some(&b"click"[..]));
+}

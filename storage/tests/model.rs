@@ -247,9 +247,9 @@ impl Run {
             }
             Restart { fault } => {
                 self.world.settle()?;
-                self.restart(self.cached_medium(), *fault)
+                self.restart(self.world.disk.kill(), *fault)
             }
-            Kill { fault } => self.restart(self.cached_medium(), *fault),
+            Kill { fault } => self.restart(self.world.disk.kill(), *fault),
             PowerCut { policy, fault } => self.restart(self.world.disk.crash(*policy), *fault),
             Inject { fault } => {
                 self.world.disk.inject(*fault);
@@ -275,15 +275,6 @@ impl Run {
                 Ok(())
             }
         }
-    }
-
-    /// The medium as the next start of the same machine finds it. Not after a failed sync: what that left in the
-    /// page cache reads as if it were written, and no sync that follows would write it.
-    fn cached_medium(&self) -> FaultyDisk {
-        if self.has_faults {
-            return self.world.disk.crash(CrashPolicy::KeepAll);
-        }
-        self.world.disk.kill()
     }
 
     fn change(&mut self, action: &Action) -> Verdict<()> {
