@@ -17,8 +17,7 @@ use std::time::Duration;
 use crate::append::Append;
 use crate::commit::Content;
 use crate::disk::Disk;
-use crate::entry::Entry;
-use crate::entry::SegmentImage;
+use crate::entry::{Entry, SegmentImage};
 use crate::ids::{BlockNo, Seq, Ticket, TopicNo};
 use crate::job::{Done, Job, Step, Target};
 use crate::limits::{

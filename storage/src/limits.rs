@@ -77,7 +77,8 @@ pub const STATE_BYTES_PER_CHANNEL: u64 = 64 + NAME_BYTES_MAX as u64;
 pub const STATE_BYTES_PER_OUTSTANDING: u64 = 20 + 19;
 /// Six varints.
 pub const STATE_BYTES_PER_SEGMENT: u64 = 60;
-/// Segments of a store at once: 4,096 of 8 MiB are 32 GiB, more than the media this is made for.
+/// Segments that a state file is made for: 4,096 of 8 MiB are 32 GiB, more than the media this is made for. With more,
+/// the file grows.
 pub const SEGMENTS_MAX: u64 = 4096;
 
 const _: () = assert!(CARRY_BYTES_MAX % PAGE_BYTES == 0);

@@ -121,7 +121,8 @@ impl Options {
         )
     }
 
-    /// Bytes of one state file: the largest state that these bounds allow.
+    /// Bytes that one state file is made with: room for all that these bounds allow in one run. Finished ranges outlive
+    /// a restart; a state that has more of them lengthens its file.
     pub fn state_bytes(&self) -> u64 {
         let bytes = crate::state::HEADER_BYTES as u64
             + 64

@@ -3,12 +3,11 @@
 //! Positions are virtual: they only grow, and the offset in the file is the position modulo the ring's size.
 //!
 //! ```text
-//!      tail            live from                 synced end     head
-//!        |  freed soon  |     live blocks             |  failed   |      free, up to tail + ring size
+//!      tail                        synced end     head
+//!        |      live blocks             |  failed   |      free, up to tail + ring size
 //! ```
 //!
-//! Pages before `tail` are dead *and a synced block says so*; those from `tail` to `live from` are dead, but a
-//! crash now would recover a block that still names them. A block that failed to sync leaves its pages behind:
+//! Pages before `tail` are dead *and a synced state says so*. A block that failed to sync leaves its pages behind:
 //! the retry takes fresh ones.
 
 use std::collections::VecDeque;
