@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use log::{Level, debug, info, log};
+use log::{debug, info, log};
 use protocol::id::WireId;
 use protocol::names::{ChannelName, TopicName};
 use runtime::http::Url;
@@ -268,11 +268,7 @@ impl ConsumerCore {
                     reason,
                     failures,
                 } => {
-                    let level = if self.closing {
-                        Level::Debug
-                    } else {
-                        level_of(failures)
-                    };
+                    let level = level_of(failures, self.closing);
                     log!(level, "a broker is gone: {reason}");
                     // The broker gives them to someone else.
                     self.queue.retain(|message| message.link != link);

@@ -20,7 +20,7 @@ use client::connection::{ConnectionOptions, Token};
 use client::host::Core;
 use client::links::{Event, LinkId, Links, LinksOptions, level_of};
 use config::RouteOptions;
-use log::{Level, debug, info, log, warn};
+use log::{debug, info, log, warn};
 use protocol::encode;
 use protocol::frame::Message;
 use protocol::limits::NAME_BYTES_MAX;
@@ -242,11 +242,7 @@ impl RouteCore {
                     reason,
                     failures,
                 } => {
-                    let level = if self.closing {
-                        Level::Debug
-                    } else {
-                        level_of(failures)
-                    };
+                    let level = level_of(failures, self.closing);
                     log!(level, "route {}: a source is gone: {reason}", self.name);
                     self.forget(link);
                 }
@@ -316,11 +312,7 @@ impl RouteCore {
                 Event::Down {
                     reason, failures, ..
                 } => {
-                    let level = if self.closing {
-                        Level::Debug
-                    } else {
-                        level_of(failures)
-                    };
+                    let level = level_of(failures, self.closing);
                     log!(level, "route {}: an upstream is gone: {reason}", self.name);
                 }
                 Event::Message(..) | Event::TooLate(..) | Event::CloseWait(_) => {}

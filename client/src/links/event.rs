@@ -84,9 +84,9 @@ pub enum Event<'a> {
 }
 
 /// How loudly to say that a broker failed: the first time aloud, then ever more rarely, so that a
-/// long outage does not fill the log.
-pub fn level_of(failures: u32) -> Level {
-    if failures.is_power_of_two() {
+/// long outage does not fill the log. Who is `closing` hangs up itself, and it is no failure.
+pub fn level_of(failures: u32, closing: bool) -> Level {
+    if failures.is_power_of_two() && !closing {
         Level::Warn
     } else {
         Level::Debug
